@@ -1,0 +1,295 @@
+"""One typed tree for everything that can be set.
+
+Read from a YAML recipe plus `--set a.b=c`. A contradiction is refused when the tree is built, with the
+remedy in the message. Defaults are the paper's values where it gives them (arXiv 2509.25541 v2, Table 5).
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vision_zero.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Node(BaseModel):
+    """A branch of the tree: unknown keys are refused, values never change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClevrPairs(Node):
+    """CLEVR-like scenes made on the spot."""
+
+    kind: Literal["clevr"] = "clevr"
+    count: Positive = 2000
+    width: Positive = 320
+    height: Positive = 240
+    objects: tuple[Positive, Positive] = (4, 6)
+    """Fewest and most objects in a scene."""
+    changes: Positive = 2
+    """How many objects of the twin differ."""
+    attributes: tuple[Literal["shape", "color", "size", "material"], ...] = ("shape", "color")
+    """What differs about a changed object."""
+    style: Literal["clevr", "nano"] = "clevr"
+    """`clevr`: the scale and camera of CLEVR. `nano`: nearer camera and larger objects, legible at 96x64."""
+
+
+class FolderPairs(Node):
+    """A folder with `NAME_original.png` and `NAME_modified.png`; names without a twin are single pictures."""
+
+    kind: Literal["folder"]
+    path: Path
+
+
+PairsConfig = Annotated[ClevrPairs | FolderPairs, Field(discriminator="kind")]
+
+
+class GameConfig(Node):
+    """The rules of who-is-the-spy and how it is worded."""
+
+    name: Literal["spy", "odd_word"] = "spy"
+    civilians: Annotated[int, Field(ge=2)] = 3
+    spies: Positive = 1
+    rounds: Annotated[int, Field(ge=1, le=4)] = 2
+    spy_picture: Literal["modified", "blank"] = "modified"
+    spy_may_speak_first: bool = True
+    voters: Literal["civilians", "analyst"] = "civilians"
+    """`civilians`: each votes with its own picture (paper). `analyst`: one impersonal judge with the
+    original picture (published code)."""
+    votes_per_voter: Positive = 1
+    """Samples drawn from each voter's prompt. The published code draws 8 from its analyst."""
+    layout: Literal["shared", "published"] = "shared"
+    """`shared`: picture, rules, public clues, private part last, so that prompts share prefixes.
+    `published`: the private part first."""
+    wording: Literal["full", "compact"] = "full"
+    """`full`: instructions, private thought and boxes, for real models. `compact`: bare words, for the tiny one."""
+    subject: Literal["clevr", "charts", "photos"] = "clevr"
+    max_clue_tokens: Positive = 1024
+    max_vote_tokens: Positive = 1024
+    max_clue_characters: Positive = 300
+    """A clue is cut to this length, at a word, before others see it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> GameConfig:
+        if self.spies >= self.civilians:
+            raise ValueError(f"spies={self.spies} must be fewer than civilians={self.civilians}: lower game.spies")
+        return self
+
+
+class LoraConfig(Node):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Probability = 0.0
+    where: Literal["language", "language+vision"] = "language"
+
+
+class ModelConfig(Node):
+    """Which model learns, and which of its parts."""
+
+    path: str = "nano"
+    """`nano` (ships with the package), a folder, or a Hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    train: Literal["language", "all"] = "all"
+    """`language` freezes the vision tower and its projector."""
+    lora: LoraConfig | None = None
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    max_pixels: Positive | None = None
+    """Pictures are scaled down to at most this many pixels before the vision tower; None: as the model's processor says."""
+
+
+class RolloutConfig(Node):
+    """How games are played."""
+
+    engine: Literal["hf"] = "hf"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Used in sampling and in scoring alike."""
+    batch_size: Positive = 256
+    """Most completions generated at once; changes speed and memory, not results."""
+    opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = {}
+    """Roles played by the frozen start instead of the policy."""
+
+
+class StageConfig(Node):
+    """Which stage is trained when (paper eqs. 7-10)."""
+
+    schedule: Literal["measured", "cycle", "clue", "decision"] = "measured"
+    """`measured`: by thresholds on EMAs. `cycle`: fixed length. `clue`, `decision`: only that one."""
+    start: Literal["decision", "clue"] = "decision"
+    rho: Probability = 0.95
+    bias_correction: bool = False
+    """Divide the EMA by 1 - rho^t, so that it does not need dozens of steps to leave zero."""
+    accuracy_up: Probability = 0.9
+    na_down: Probability = 0.1
+    error_up: Probability = 0.4
+    na_up: Probability = 0.5
+    min_dwell: Positive = 5
+    patience: Positive | None = 20
+    """Switch after this many steps in a stage whatever the measures say; None: never force."""
+    cycle_length: Positive = 1
+
+
+class CreditConfig(Node):
+    """Votes to rewards to advantages."""
+
+    beta: float = 0.1
+    lam: float = 0.1
+    malformed_clue_penalty: float = 0.0
+    """Subtracted from the reward of a turn whose clue could not be read."""
+    expected_votes: bool = True
+    """A voter asked several times counts once, split over its answers; False: every answer is a whole vote (published code)."""
+    rae_alpha: Probability = 0.95
+    rae_order: Literal["subtract_then_update", "update_then_subtract"] = "subtract_then_update"
+    rae_update_in: Literal["clue_steps", "all_steps"] = "clue_steps"
+    normalise_per_role: bool = False
+    """Divide clue advantages by their standard deviation within the role over the step."""
+    correct: float = 1.0
+    abstain: float = -0.5
+    wrong: float = -1.0
+    invalid: float = -1.0
+    format_bonus: float = 0.0
+    """Added to a decision reward if a non-empty thought and a readable vote are there, subtracted if not."""
+    correct_bonus: float = 0.0
+    """Added to a correct decision (the published code's shaping term)."""
+    group: Literal["game", "voter"] = "game"
+    """Which votes are normalised together: all of a game (paper: its civilians), or the draws of one voter."""
+    group_divide_by_std: bool = True
+    stages: StageConfig = StageConfig()
+    train_both_in_clue: bool = False
+    """The published code's gating defect: clue steps train the votes as well."""
+    anchor: float = 0.0
+    """KL coefficient on the tokens of the stage that is not being trained; 0: those tokens are left out."""
+
+
+class UpdateConfig(Node):
+    """Advantages to weights."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    """Steps of linear warm-up; below 1 a share of all steps."""
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    kl: float = 0.04
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    average: Literal["sequence", "token"] = "sequence"
+    """Mean over tokens of a sequence, then over sequences (published code); or one mean over all tokens."""
+    epochs: Positive = 1
+    minibatches: Positive = 1
+    """Optimizer steps per epoch."""
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+    tokens_per_batch: Positive = 16384
+    """Most tokens (padding included) in one forward; sets memory, not results."""
+    max_sampler_difference: Annotated[float, Field(gt=0)] = 0.5
+    """Mean |log-prob of sampler minus trainer| above which the run stops."""
+
+
+class EvaluationConfig(Node):
+    """Held-out games against the frozen start, before, during and after."""
+
+    games: Annotated[int, Field(ge=0)] = 0
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations; 0: only before and after."""
+
+
+class SaveConfig(Node):
+    """Checkpoints and trackers."""
+
+    every: Positive = 10
+    keep: Annotated[int, Field(ge=2)] = 3
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
+
+
+class RunConfig(Node):
+    """A whole training run. Every recipe is one of these."""
+
+    name: str = "run"
+    seed: int = 0
+    steps: Positive = 100
+    games_per_step: Positive = 128
+    pairs: PairsConfig = ClevrPairs()
+    game: GameConfig = GameConfig()
+    model: ModelConfig = ModelConfig()
+    rollouts: RolloutConfig = RolloutConfig()
+    credit: CreditConfig = CreditConfig()
+    update: UpdateConfig = UpdateConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    save: SaveConfig = SaveConfig()
+    sight_check_every: Positive = 10
+    """Steps between checks that log-probs depend on the pictures."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.game.voters == "analyst" and self.credit.group == "game" and self.game.votes_per_voter == 1:
+            raise ValueError(
+                "one analyst vote a game leaves nothing to compare within a group: set game.votes_per_voter to 2 or more"
+            )
+        if self.credit.group == "voter" and self.game.votes_per_voter == 1:
+            raise ValueError("credit.group=voter needs game.votes_per_voter of 2 or more")
+        return self
+
+
+def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunConfig:
+    """Read a recipe and apply `a.b=c` overrides (values are YAML).
+
+    Raises `UserError` naming the file, the key, the nearest known key and the remedy.
+    """
+    tree: dict[str, Any] = {}
+    if recipe is not None:
+        try:
+            loaded = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+            raise UserError(f"cannot read recipe {recipe}: {e}") from e
+        if not isinstance(loaded, dict):
+            raise UserError(f"recipe {recipe} is not a YAML mapping: start it with `name: ...`")
+        tree = loaded
+    for item in overrides or []:
+        key, sep, value = item.partition("=")
+        if not sep or not key:
+            raise UserError(f"--set {item!r} is not of the form a.b=c")
+        _put(tree, key.split("."), yaml.safe_load(value), item)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as e:
+        raise UserError(_explain(e, str(recipe) if recipe else "configuration")) from e
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: object, item: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {item!r}: {key!r} has no settings below it")
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for e in error.errors():
+        path = [str(p) for p in e["loc"]]
+        text = f"{where}: {'.'.join(path) or 'recipe'}: {e['msg']}"
+        if e["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path[-1], _known_keys(), n=1)
+            text = f"{where}: unknown key {'.'.join(path)!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        lines.append(text)
+    return "\n".join(lines)
+
+
+def _known_keys() -> list[str]:
+    nodes: list[type[Node]] = [Node]
+    names: set[str] = set()
+    while nodes:
+        node = nodes.pop()
+        names |= set(node.model_fields)
+        nodes += node.__subclasses__()
+    return sorted(names)
