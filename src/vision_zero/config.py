@@ -55,7 +55,7 @@ PairsConfig = Annotated[ClevrPairs | FolderPairs, Field(discriminator="kind")]
 class GameConfig(Node):
     """The rules of who-is-the-spy and how it is worded."""
 
-    name: Literal["spy", "odd_word"] = "spy"
+    name: Literal["spy", "pick"] = "spy"
     civilians: Annotated[int, Field(ge=2)] = 3
     spies: Positive = 1
     rounds: Annotated[int, Field(ge=1, le=4)] = 2
