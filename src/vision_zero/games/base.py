@@ -32,7 +32,9 @@ class View:
     """Everything that the asked seat may know, as data. Models get it as text (`Ask.messages`);
     scripted players and people's screens use it directly.
 
-    `seat` is None for the impersonal analyst. `picture` is the seat's own picture.
+    `seat` is None for the impersonal analyst. `picture` is the seat's own picture; `more_pictures` are
+    shown after it in games where a seat sees several. `own_thoughts[r - 1]` is the private thought of
+    the seat's own turn in round r, "" if there was none. A clue that could not be read has the text "".
     """
 
     seat: int | None
@@ -41,6 +43,7 @@ class View:
     picture: Picture
     clues: tuple[PublicClue, ...] = ()
     own_thoughts: tuple[str, ...] = ()
+    more_pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
