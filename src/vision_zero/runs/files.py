@@ -1,0 +1,72 @@
+"""Files that survive a crash: whole files appear at once, and lines are whole or recognised as torn."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vision_zero.errors import UserError
+from vision_zero.types import JSON
+
+log = logging.getLogger(__name__)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Make or replace a file so that readers, and whoever comes after a crash, see all of it or none of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed `write_atomic` may have left in a folder. Only for the one process that writes there."""
+    for left in folder.glob(".*.partial"):
+        left.unlink()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line with a single write; a torn last line that a crash left is dropped first, with a word in the log."""
+    with path.open("a+b", buffering=0) as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                whole, torn = _split(path.read_bytes())
+                log.warning("%s: dropped a torn last line of %d bytes", path, len(torn))
+                file.truncate(len(whole))
+        file.write(line.encode() + b"\n")
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> Iterator[JSON]:
+    """The objects of a JSONL file; none if there is no such file. A torn last line is left out with a word in the log.
+
+    Raises UserError naming the file and the line for anything else that is not a JSON object.
+    """
+    if not path.exists():
+        return
+    whole, torn = _split(path.read_bytes())
+    if torn:
+        log.warning("%s: ignored a torn last line of %d bytes", path, len(torn))
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        try:
+            tree = json.loads(line)
+        except ValueError as e:
+            raise UserError(f"{path}, line {number} is damaged ({e}): remove the line or restore the file") from e
+        if not isinstance(tree, dict):
+            raise UserError(f"{path}, line {number} is not a JSON object: remove the line or restore the file")
+        yield tree
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """The whole lines of a file, and what stands after the last of them."""
+    end = data.rfind(b"\n") + 1
+    return data[:end], data[end:]

@@ -1,0 +1,263 @@
+"""The run directory: the contract between a training run and everything that looks at it.
+
+    NAME-20260102-030405/
+    ├── run.json                    name, seed, start time, versions, commit, resolved configuration
+    ├── recipe.yaml                 the resolved configuration as a recipe: train it again with this file
+    ├── metrics.jsonl               one line a step: flat names to numbers and words
+    ├── episodes/step_000012.jsonl  every game of a step, complete
+    ├── images/<sha256>.png         every picture once, by the hash of its bytes (.jpg, .webp where they are such)
+    ├── images/<sha256>.facts.json  what is known to be in the picture, if anything is
+    ├── checkpoints/                see `runs.checkpoint`
+    └── events/                     TensorBoard
+
+Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` and in `events/`, and in nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vision_zero.config import RunConfig, load_config
+from vision_zero.errors import UserError
+from vision_zero.runs import provenance
+from vision_zero.runs.files import append_line, read_lines, remove_partial, write_atomic
+from vision_zero.runs.serialise import (
+    changes_from_json,
+    dumps,
+    episode_from_json,
+    episode_to_json,
+    from_float,
+    pictures_of,
+    to_float,
+)
+from vision_zero.types import JSON, Change, Episode, ImagePair, Picture
+
+Metrics = Mapping[str, float | int | str]
+"""Flat names to numbers or words. Example: `{"stage": "clue", "games/civilians_win": 0.4, "seconds/play": 3.1}`"""
+
+_WORDS_FOR_NUMBERS = ("NaN", "Infinity", "-Infinity")
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stored game: the episode, the step it was played in, and what differs in its pair (None if unknown)."""
+
+    step: int
+    episode: Episode
+    changes: tuple[Change, ...] | None
+
+
+class RunStore:
+    """Reads and writes one run directory. Only one process may write; any number may read at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.events = path / "events"
+        self._metrics = path / "metrics.jsonl"
+        self._episodes = path / "episodes"
+        self._images = path / "images"
+        self._last_step: int | None = None
+
+    @classmethod
+    def create(cls, root: Path, config: RunConfig, out: Path | None = None) -> RunStore:
+        """Make the directory of a new run: `out` if given, else a new `root/NAME-DATE-TIME`.
+
+        Raises UserError if `out` already holds anything: a run is never written over.
+        """
+        started = datetime.now(UTC)
+        path = out if out is not None else _vacant(root, f"{config.name}-{started:%Y%m%d-%H%M%S}")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"{path} is not empty: go on with `vision-zero resume {path}`, or choose another --out for a new run"
+            )
+        store = cls(path)
+        for folder in (store.checkpoints, store.events, store._episodes, store._images):
+            folder.mkdir(parents=True, exist_ok=True)
+        tree = config.model_dump(mode="json")
+        write_atomic(path / "recipe.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+        facts = {
+            "name": config.name,
+            "seed": config.seed,
+            "started": started.isoformat(timespec="seconds"),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "config": tree,
+        }
+        # last, because `open` takes it as the sign of a run directory
+        write_atomic(path / "run.json", json.dumps(facts, indent=2, allow_nan=False).encode() + b"\n")
+        return store
+
+    @classmethod
+    def open(cls, path: Path) -> RunStore:
+        """An existing run directory. Raises UserError if `path` is not one."""
+        if not (path / "run.json").is_file():
+            near = sorted(p.parent.name for p in path.glob("*/run.json")) if path.is_dir() else []
+            hint = f"it holds the runs {', '.join(near)}" if near else "give the folder that `vision-zero train` named"
+            raise UserError(f"{path} is not a run directory (no run.json): {hint}")
+        return cls(path)
+
+    @property
+    def info(self) -> JSON:
+        """What `run.json` says."""
+        tree: JSON = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return tree
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration of the run."""
+        return load_config(self.path / "recipe.yaml")
+
+    # Metrics
+
+    def append_metrics(self, step: int, metrics: Metrics) -> None:
+        """Add the line of a step. Steps must rise; a value that is neither number nor word raises TypeError."""
+        if self._last_step is None:
+            self._last_step = max((int(m["step"]) for m in self.read_metrics()), default=-1)
+        if step <= self._last_step:
+            raise ValueError(
+                f"{self._metrics} already goes to step {self._last_step}: truncate_after({step - 1}) first"
+            )
+        append_line(self._metrics, dumps({"step": step, **{k: _plain(k, v) for k, v in metrics.items()}}))
+        self._last_step = step
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """One dictionary a step, `step` among its keys, in the order of the steps."""
+        return [{k: to_float(v) for k, v in line.items()} for line in read_lines(self._metrics)]
+
+    # Games
+
+    def write_episodes(self, step: int, episodes: Sequence[Episode], pairs: Iterable[ImagePair] = ()) -> None:
+        """Store all games of a step, and their pictures. `pairs` tells what differs in the pairs that were played."""
+        changes = {p.id: p.changes for p in pairs}
+        for picture in {p.sha: p for e in episodes for p in pictures_of(e)}.values():
+            self._keep(picture)
+        lines = [dumps(episode_to_json(e, changes.get(e.pair))) + "\n" for e in episodes]
+        write_atomic(self._episode_file(step), "".join(lines).encode())
+
+    def steps(self) -> list[int]:
+        """Steps whose games are stored."""
+        return sorted(int(p.stem.removeprefix("step_")) for p in self._episodes.glob("step_*.jsonl"))
+
+    def read_records(
+        self, step: int | None = None, filter: Callable[[Episode], bool] = lambda episode: True
+    ) -> Iterator[Record]:
+        """Stored games in the order they were played: of one step or of all, those that `filter` lets through.
+
+        Raises UserError if that step has no games, or if a file or a picture is missing or damaged.
+        """
+        if step is not None and step not in self.steps():
+            known = self.steps()
+            span = f"there are games of steps {known[0]} to {known[-1]}" if known else "no games were stored yet"
+            raise UserError(f"{self.path} has no games of step {step}: {span}")
+        for number in self.steps() if step is None else [step]:
+            pictures: dict[str, Picture] = {}
+
+            def look_up(sha: str, seen: dict[str, Picture] = pictures) -> Picture:
+                if sha not in seen:
+                    seen[sha] = self.picture(sha)
+                return seen[sha]
+
+            for line, tree in enumerate(read_lines(self._episode_file(number)), start=1):
+                try:
+                    record = Record(number, episode_from_json(tree, look_up), changes_from_json(tree))
+                except (KeyError, TypeError, ValueError) as e:
+                    raise UserError(
+                        f"{self._episode_file(number)}, line {line} is not a stored game ({e!r}): "
+                        "remove the line or restore the file"
+                    ) from e
+                if filter(record.episode):
+                    yield record
+
+    def read_episodes(
+        self, step: int | None = None, filter: Callable[[Episode], bool] = lambda episode: True
+    ) -> Iterator[Episode]:
+        """As `read_records`, the episodes alone."""
+        return (record.episode for record in self.read_records(step, filter))
+
+    # Pictures
+
+    def picture(self, sha: str) -> Picture:
+        """A stored picture, with its facts if they are known. Raises UserError if it is missing or damaged."""
+        facts = self._images / f"{sha}.facts.json"
+        known = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else None
+        picture = Picture(self.picture_path(sha).read_bytes(), known)
+        if picture.sha != sha:
+            raise UserError(f"{self.picture_path(sha)} is damaged: its bytes are not those of its name; restore it")
+        return picture
+
+    def picture_path(self, sha: str) -> Path:
+        """Where a stored picture lies."""
+        for suffix in _SIGNATURES.values():
+            path = self._images / f"{sha}{suffix}"
+            if path.exists():
+                return path
+        raise UserError(f"picture {sha} is missing in {self._images}: restore the folder")
+
+    def _keep(self, picture: Picture) -> None:
+        path = self._images / f"{picture.sha}{_suffix(picture)}"
+        if not path.exists():
+            write_atomic(path, picture.data)
+        facts = self._images / f"{picture.sha}.facts.json"
+        if picture.facts is not None and not facts.exists():
+            write_atomic(facts, dumps(dict(picture.facts)).encode())
+
+    # Resuming
+
+    def truncate_after(self, step: int) -> None:
+        """Forget everything that came after `step`, so that the run goes on as if it had just finished it."""
+        kept = [m for m in read_lines(self._metrics) if m["step"] <= step]
+        write_atomic(self._metrics, "".join(dumps(m) + "\n" for m in kept).encode())
+        for number in self.steps():
+            if number > step:
+                self._episode_file(number).unlink()
+        for folder in (self.path, self._episodes, self._images):
+            remove_partial(folder)
+        self._last_step = None
+
+    def _episode_file(self, step: int) -> Path:
+        return self._episodes / f"step_{step:06d}.jsonl"
+
+
+def _vacant(root: Path, name: str) -> Path:
+    """A new, empty directory. Making it is what reserves the name against other runs that start now."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _plain(name: str, value: object) -> float | int | str:
+    if name == "step":
+        raise ValueError("the metric name 'step' is taken: it is the line's step")
+    if isinstance(value, float):
+        return from_float(value) if not math.isfinite(value) else float(value)
+    if isinstance(value, str) and value in _WORDS_FOR_NUMBERS:
+        raise ValueError(f"metric {name!r} is the word {value!r}, which stands for a number: pass the number")
+    if isinstance(value, int | str):
+        return value
+    raise TypeError(f"metric {name!r} is {type(value).__name__}, not a number or a word: convert it first")
+
+
+def _suffix(picture: Picture) -> str:
+    for signature, suffix in _SIGNATURES.items():
+        if picture.data.startswith(signature):
+            return suffix
+    raise UserError(
+        f"picture {picture.sha} is not PNG, JPEG or WebP (it starts with {picture.data[:8]!r}): convert it first"
+    )
