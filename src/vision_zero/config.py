@@ -105,7 +105,7 @@ class ModelConfig(Node):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     gradient_checkpointing: bool = False
     max_pixels: Positive | None = None
-    """Pictures are scaled down to at most this many pixels before the vision tower; None: as the model's processor says."""
+    """Pictures are scaled down to at most this many pixels before the vision tower; None: as its processor says."""
 
 
 class RolloutConfig(Node):
@@ -138,6 +138,17 @@ class StageConfig(Node):
     """Switch after this many steps in a stage whatever the measures say; None: never force."""
     cycle_length: Positive = 1
 
+    @model_validator(mode="after")
+    def _check(self) -> StageConfig:
+        if self.patience is not None and self.patience < self.min_dwell:
+            raise ValueError(
+                f"patience={self.patience} would force a switch before min_dwell={self.min_dwell}: "
+                "raise credit.stages.patience or lower credit.stages.min_dwell"
+            )
+        if self.bias_correction and self.rho == 1:
+            raise ValueError("rho=1 never moves the EMAs: lower credit.stages.rho or turn bias_correction off")
+        return self
+
 
 class CreditConfig(Node):
     """Votes to rewards to advantages."""
@@ -147,10 +158,13 @@ class CreditConfig(Node):
     malformed_clue_penalty: float = 0.0
     """Subtracted from the reward of a turn whose clue could not be read."""
     expected_votes: bool = True
-    """A voter asked several times counts once, split over its answers; False: every answer is a whole vote (published code)."""
+    """A voter asked several times counts once, split over its answers; False: every answer is a whole vote
+    (published code)."""
     rae_alpha: Probability = 0.95
     rae_order: Literal["subtract_then_update", "update_then_subtract"] = "subtract_then_update"
     rae_update_in: Literal["clue_steps", "all_steps"] = "clue_steps"
+    rae_games_per_update: Positive | None = None
+    """Games whose mean moves the baselines at once; None: all of the step. The published code: one a process, so 8."""
     normalise_per_role: bool = False
     """Divide clue advantages by their standard deviation within the role over the step."""
     correct: float = 1.0
@@ -159,6 +173,8 @@ class CreditConfig(Node):
     invalid: float = -1.0
     format_bonus: float = 0.0
     """Added to a decision reward if a non-empty thought and a readable vote are there, subtracted if not."""
+    format_thought_characters: Annotated[int, Field(ge=0)] = 0
+    """A thought must be longer than this to count for the format bonus (published code: 10)."""
     correct_bonus: float = 0.0
     """Added to a correct decision (the published code's shaping term)."""
     group: Literal["game", "voter"] = "game"
@@ -233,10 +249,24 @@ class RunConfig(Node):
     def _check(self) -> RunConfig:
         if self.game.voters == "analyst" and self.credit.group == "game" and self.game.votes_per_voter == 1:
             raise ValueError(
-                "one analyst vote a game leaves nothing to compare within a group: set game.votes_per_voter to 2 or more"
+                "one analyst vote a game leaves nothing to compare within a group: "
+                "set game.votes_per_voter to 2 or more"
             )
         if self.credit.group == "voter" and self.game.votes_per_voter == 1:
             raise ValueError("credit.group=voter needs game.votes_per_voter of 2 or more")
+        if self.game.wording == "compact" and self.credit.format_bonus:
+            raise ValueError(
+                "compact answers have no private thought, so that no vote could earn the format bonus: "
+                "set credit.format_bonus=0 or game.wording=full"
+            )
+        frozen = set(self.rollouts.opponents)
+        if frozen == {"civilian", "spy"}:
+            raise ValueError("every role is frozen, so that nobody learns: remove one from rollouts.opponents")
+        if "civilian" in frozen and self.credit.stages.schedule != "clue":
+            raise ValueError(
+                "with frozen civilians no vote is the policy's, so that decision steps train nothing: "
+                "set credit.stages.schedule=clue or remove civilian from rollouts.opponents"
+            )
         return self
 
 
@@ -258,7 +288,11 @@ def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunC
         key, sep, value = item.partition("=")
         if not sep or not key:
             raise UserError(f"--set {item!r} is not of the form a.b=c")
-        _put(tree, key.split("."), yaml.safe_load(value), item)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise UserError(f"--set {item!r}: {value!r} is not a YAML value: {e}") from e
+        _put(tree, key.split("."), parsed, item)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as e:
@@ -267,9 +301,12 @@ def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunC
 
 def _put(tree: dict[str, Any], keys: list[str], value: object, item: str) -> None:
     for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
+        below = tree.get(key)
+        if below is None:
+            below = tree[key] = {}
+        if not isinstance(below, dict):
             raise UserError(f"--set {item!r}: {key!r} has no settings below it")
+        tree = below
     tree[keys[-1]] = value
 
 
