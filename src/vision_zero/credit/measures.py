@@ -28,33 +28,33 @@ def stage_measures(episodes: Sequence[Episode]) -> tuple[float, float]:
 def measures(episodes: Sequence[Episode], config: CreditConfig) -> dict[str, float]:
     """Metrics of a step's games, credited or not. Raises ValueError without games.
 
-    `game/civilians_win`, `game/spy_wins`; `decision/accuracy` (plurality, above), `decision/vote_accuracy`,
-    `decision/na`, `decision/invalid` (shares of single votes); `clue/malformed` (share that could not be
-    read), `clue/repeated` (share that repeats an earlier clue of its game word by word); `<stage>/tokens`
-    and `<stage>/cut_off` (mean sampled tokens and share that ran into its token budget, of those who
-    sample tokens); `reward/clue/<role>`, `reward/decision`; `credit/flat_groups` (share of vote groups
-    with nothing to compare). A metric without a single observation is absent.
+    `win/civilian`, `win/spy`; `votes/plurality` (accuracy of a game's plurality, as above); shares of single
+    votes `votes/accuracy`, `votes/na`, `votes/invalid`; `clues/malformed` (share that could not be read),
+    `clues/repeated` (share that repeats an earlier clue of its game word by word); of those who sample
+    tokens, `clues/tokens` and `votes/tokens` (mean length), `clues/cut_off` and `votes/cut_off` (share that
+    ran out of its token budget); `reward/clue/<role>`, `reward/decision`; `credit/flat_groups` (share of
+    vote groups with nothing to compare). A metric without a single observation is absent.
     """
     accuracy, na = stage_measures(episodes)
     verdicts = _verdicts(episodes)
     wins = fmean(float(e.outcome.civilians_win) for e in episodes)
     found: dict[str, float] = {
-        "game/civilians_win": wins,
-        "game/spy_wins": 1 - wins,
-        "decision/accuracy": accuracy,
-        "decision/vote_accuracy": _share(v is Verdict.CORRECT for v in verdicts),
-        "decision/na": na,
-        "decision/invalid": _share(v is Verdict.INVALID for v in verdicts),
+        "win/civilian": wins,
+        "win/spy": 1 - wins,
+        "votes/plurality": accuracy,
+        "votes/accuracy": _share(v is Verdict.CORRECT for v in verdicts),
+        "votes/na": na,
+        "votes/invalid": _share(v is Verdict.INVALID for v in verdicts),
     }
     clues = _turns(episodes, Stage.CLUE)
     if clues:
-        found["clue/malformed"] = _share(t.understood.problem is not None for t in clues)
-        found["clue/repeated"] = _share(r for e in episodes for r in _repeats(e))
-    for stage in Stage:
-        sampled = [t.utterance for t in _turns(episodes, stage) if t.utterance.ids]
+        found["clues/malformed"] = _share(t.understood.problem is not None for t in clues)
+        found["clues/repeated"] = _share(r for e in episodes for r in _repeats(e))
+    for name, turns in (("clues", clues), ("votes", _turns(episodes, Stage.DECISION))):
+        sampled = [t.utterance for t in turns if t.utterance.ids]
         if sampled:
-            found[f"{stage}/tokens"] = fmean(len(u.ids) for u in sampled)
-            found[f"{stage}/cut_off"] = _share(u.stop is StopReason.LENGTH for u in sampled)
+            found[f"{name}/tokens"] = fmean(len(u.ids) for u in sampled)
+            found[f"{name}/cut_off"] = _share(u.stop is StopReason.LENGTH for u in sampled)
     rewards = [(seat.role, r) for e in episodes for seat, r in zip(e.seats, seat_rewards(e, config), strict=True)]
     for role in Role:
         found[f"reward/clue/{role}"] = fmean(r for held, r in rewards if held is role)
