@@ -1,0 +1,125 @@
+"""Models on disk and on the Hub: finding, reading, putting back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+from transformers.utils import logging
+
+from vision_zero.config import ModelConfig
+from vision_zero.errors import UserError
+
+NANO = "nano"
+
+
+def resolve(path: str) -> str:
+    """A folder or Hub id that Transformers can load; "nano" is the checkpoint inside this package."""
+    if path != NANO:
+        return path
+    folder = Path(str(resources.files("vision_zero"))) / "models" / "nano" / "checkpoint"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"the nano checkpoint is missing from the package ({folder}): run `vision-zero nano make`")
+    return str(folder)
+
+
+def adapter_folder(path: str) -> Path | None:
+    """The folder as a path if it holds a LoRA adapter, else None."""
+    folder = Path(path)
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def base_of(adapter: Path) -> str:
+    """The model that an adapter was trained on."""
+    return str(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def model_type(path: str) -> str:
+    """`model_type` of a model's configuration, also of types that Transformers does not know."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(path)
+    except (OSError, ValueError) as e:
+        raise UserError(_cannot_load(path, e)) from e
+    if "model_type" not in config:
+        raise UserError(f"{path}: config.json is missing or names no model_type; give the folder of a whole model")
+    return str(config["model_type"])
+
+
+def read(path: str, config: ModelConfig) -> tuple[Any, Any]:
+    """The model on the CPU and its processor. Raises `UserError`, also if weights are missing from the files."""
+    reader_of_processor: Any = AutoProcessor
+    reader_of_model: Any = AutoModelForImageTextToText
+    try:
+        processor = reader_of_processor.from_pretrained(path)
+        with quiet():
+            model, report = reader_of_model.from_pretrained(
+                path,
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=config.attention,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, ImportError) as e:
+        raise UserError(_cannot_load(path, e)) from e
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise UserError(
+            f"{path}: the files lack {len(report['missing_keys'])} weights and {len(report['mismatched_keys'])} have "
+            f"another shape (such as {sorted(report['missing_keys'])[:2]}); download the model again"
+        )
+    return model, processor
+
+
+def restore_weights(model: Any, folder: Path, config: ModelConfig) -> None:
+    """Load a saved model into an existing one of the same kind.
+
+    Through `from_pretrained`: key names on disk differ from those of the module for some families, and a
+    plain non-strict `load_state_dict` would silently load nothing.
+    """
+    saved, _ = read(str(folder), config)
+    try:
+        model.load_state_dict(saved.state_dict(), strict=True)
+    except RuntimeError as e:
+        raise UserError(f"{folder} holds another model than the one being restored: {e}") from e
+
+
+def restore_adapter(model: Any, folder: Path) -> None:
+    """Load a saved LoRA adapter into an existing one of the same shape."""
+    try:
+        weights = peft.load_peft_weights(str(folder), device="cpu")
+        report: Any = peft.set_peft_model_state_dict(model, weights)
+    except (OSError, ValueError, RuntimeError) as e:
+        raise UserError(f"{folder} holds no adapter that fits this model: {e}") from e
+    missing = [k for k in report.missing_keys if "lora_" in k]
+    if missing or report.unexpected_keys:
+        raise UserError(
+            f"{folder} holds another adapter than the one being restored: {len(missing)} weights are missing, "
+            f"{len(report.unexpected_keys)} unknown; check model.lora"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of Transformers inside: they would tear our own live display."""
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _cannot_load(path: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()
+    first = reason[0] if reason else type(error).__name__
+    return (
+        f"cannot load model {path!r}: {first} (give `nano`, a folder with a whole Hugging Face model, or a Hub id; "
+        "without a network download the model first and give its folder)"
+    )
