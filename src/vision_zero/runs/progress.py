@@ -26,7 +26,7 @@ SHOWN = {
 }
 """Metric -> label and format. A metric that a step does not have is not shown."""
 
-_PHASES = ("play", "credit", "update")
+_OTHER = "other"
 _RECENT = 10
 """Steps over which the time left is estimated."""
 
@@ -41,7 +41,9 @@ class Progress:
     def __init__(self, total_steps: int, console: Console | None = None, first_step: int = 0) -> None:
         self._total, self._done = total_steps, first_step
         self._console = console or Console()
-        self._phase = "starting"
+        self._phase, self._phase_began = _OTHER, time.monotonic()
+        self._spent: dict[str, float] = {}
+        self._split: dict[str, float] = {}
         self._metrics: Mapping[str, Any] = {}
         self._ends: deque[float] = deque(maxlen=_RECENT + 1)
         self._started = time.monotonic()
@@ -49,7 +51,7 @@ class Progress:
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Progress:
-        self._started = time.monotonic()
+        self._started = self._phase_began = time.monotonic()
         self._ends.append(self._started)
         if self._console.is_terminal:
             self._live.start()
@@ -62,11 +64,16 @@ class Progress:
                 self._console.print(self._line())
 
     def phase(self, name: str) -> None:
-        """Say what is being done now, e.g. "play"."""
-        self._phase = name
+        """Say what is being done from now on, e.g. "play"; its time is shown under that name."""
+        now = time.monotonic()
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._phase_began
+        self._phase, self._phase_began = name, now
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """A step has ended, with these metrics (`step`, counted from 0, is optional)."""
+        self.phase(_OTHER)
+        other = self._spent.pop(_OTHER, 0.0)
+        self._split, self._spent = {**self._spent, _OTHER: other}, {}
         self._done = int(metrics["step"]) + 1 if "step" in metrics else self._done + 1
         self._ends.append(time.monotonic())
         self._metrics = dict(metrics)
@@ -89,7 +96,7 @@ class Progress:
         if "stage" in self._metrics:
             parts.append(str(self._metrics["stage"]))
         parts += [f"{label} {value}" for label, value in self._figures()]
-        split = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self._split().items())
+        split = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self._split.items())
         if split:
             parts.append(f"seconds: {split}")
         left = self.seconds_left()
@@ -100,15 +107,6 @@ class Progress:
         return [
             (label, form.format(self._metrics[name])) for name, (label, form) in SHOWN.items() if name in self._metrics
         ]
-
-    def _split(self) -> dict[str, float]:
-        """Seconds of the last step by phase; what is in none of them is "other"."""
-        spent = {k.removeprefix("seconds/"): float(v) for k, v in self._metrics.items() if k.startswith("seconds/")}
-        if not spent:
-            return {}
-        whole = spent.pop("step", sum(spent.values()))
-        split = {name: spent.get(name, 0.0) for name in _PHASES}
-        return {**split, "other": max(0.0, whole - sum(split.values()))}
 
     def _render(self) -> Panel:
         head = Table.grid(expand=True, padding=(0, 1))
@@ -128,7 +126,7 @@ class Progress:
             now.append("stage ").append(str(self._metrics["stage"]), style="bold cyan").append("   ")
         now.append("now ").append(self._phase, style="bold")
         figures = Text("   ").join(Text(label + " ").append(value, style="bold") for label, value in self._figures())
-        split = Text("   ").join(Text(f"{name} {seconds:.1f} s") for name, seconds in self._split().items())
+        split = Text("   ").join(Text(f"{name} {seconds:.1f} s") for name, seconds in self._split.items())
         split.stylize("dim")
         return Panel(Group(head, now, *[line for line in (figures, split) if line]), title="Vision-Zero")
 

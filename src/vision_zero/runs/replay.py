@@ -36,8 +36,8 @@ def render_episode(
 ) -> list[Path]:
     """Print one game: seats, clues in the order spoken with private thoughts dimmed, votes, outcome, rewards.
 
-    Writes a thumbnail of each seat's picture and one of the pair side by side (civilian left, spy right)
-    into `thumbnails_dir`, prints their paths and returns them, the pair last.
+    Writes a thumbnail of each seat's picture and one of the pair side by side (the civilians' left, the
+    spy's right) into `thumbnails_dir`, prints their paths and returns them, the pair last.
     """
     console.print(Rule(Text(f"game {episode.id}: {_safe(episode.game)} on {_safe(episode.pair)}")))
     for change in changes or ():
@@ -109,10 +109,13 @@ def _thumbnails(episode: Episode, folder: Path) -> list[Path]:
     for seat in episode.seats:
         paths.append(folder / f"{episode.id}-player{seat.index + 1}-{seat.role}.png")
         _thumbnail(seat.picture).save(paths[-1])
-    two = [_thumbnail(next(s.picture for s in episode.seats if s.role is role)) for role in Role]
-    pair = Image.new("RGB", (sum(t.width for t in two) + _GAP, max(t.height for t in two)), "white")
-    pair.paste(two[0], (0, 0))
-    pair.paste(two[1], (two[0].width + _GAP, 0))
+    by_role = sorted(episode.seats, key=lambda seat: list(Role).index(seat.role))
+    shown = [_thumbnail(p) for p in {seat.picture.sha: seat.picture for seat in by_role}.values()]
+    pair = Image.new("RGB", (sum(t.width + _GAP for t in shown) - _GAP, max(t.height for t in shown)), "white")
+    left = 0
+    for thumbnail in shown:
+        pair.paste(thumbnail, (left, 0))
+        left += thumbnail.width + _GAP
     paths.append(folder / f"{episode.id}-pair.png")
     pair.save(paths[-1])
     return paths

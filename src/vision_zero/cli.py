@@ -1,0 +1,179 @@
+"""The command line. Everything heavy is imported inside the commands, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vision_zero.errors import UserError
+
+
+class _Group(TyperGroup):
+    """Turns what a user can mend into one message and exit code 2, and Ctrl-C into exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as e:
+            typer.echo(f"error: {e}", err=True)
+            raise typer.Exit(2) from e
+        except KeyboardInterrupt as e:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from e
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Vision-language models improve by playing who-is-the-spy on pairs of pictures, without labels.",
+)
+nano_app = typer.Typer(no_args_is_help=True, help="The tiny model that ships with the package.")
+app.add_typer(nano_app, name="nano")
+
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, e.g. recipes/nano.yaml.", show_default=False)
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as `train` named it.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a setting of the recipe; may be repeated."),
+]
+
+
+class _Ending(StrEnum):
+    CAUGHT = "caught"
+    ESCAPED = "escaped"
+    TIE = "tie"
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Directory of the run, new or empty.", show_default="runs/NAME-DATE-TIME"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Train this many steps: short for --set steps=N.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a model by self-play, as a recipe says.
+
+    Everything goes into the run directory: settings, metrics, every game with its pictures, checkpoints.
+    Ctrl-C stops; `vision-zero resume RUN` goes on from the last checkpoint. Start several processes with
+    `torchrun` or `accelerate launch` and --out.
+    """
+    from vision_zero.config import load_config
+    from vision_zero.runs.store import RunStore
+
+    config = load_config(recipe, [*(overrides or []), *([] if steps is None else [f"steps={steps}"])])
+    if int(os.environ.get("RANK", "0")) == 0:
+        if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("several processes must agree on the directory of the run: give --out")
+        out = RunStore.create(Path("runs"), config, out).path
+    elif out is None:
+        raise UserError("several processes must agree on the directory of the run: give --out")
+    _train(out, config, resume=False)
+
+
+@app.command()
+def resume(run: Run) -> None:
+    """Go on with a run that was stopped, from its last checkpoint.
+
+    What came after that checkpoint is played again: the run ends as if it had never been stopped.
+    """
+    from vision_zero.runs.store import RunStore
+
+    _train(run, RunStore.open(run).config, resume=True)
+
+
+@app.command()
+def replay(
+    run: Run,
+    step: Annotated[int | None, typer.Option(min=0, help="Games of this step.", show_default="the last")] = None,
+    outcome: Annotated[_Ending | None, typer.Option(help="Only games that ended so.", show_default=False)] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many games.")] = 3,
+) -> None:
+    """Tell stored games in the terminal: who sees what, clues, private thoughts, votes, rewards.
+
+    The pictures are written into RUN/thumbnails.
+    """
+    from collections import Counter
+    from itertools import islice
+
+    from rich.console import Console
+
+    from vision_zero.runs.replay import ending, render_episode
+    from vision_zero.runs.store import RunStore
+
+    store = RunStore.open(run)
+    if step is None:
+        steps = store.steps()
+        if not steps:
+            raise UserError(f"{run} holds no games yet: wait for its first step to end")
+        step = steps[-1]
+    chosen = store.read_records(step, lambda e: outcome is None or ending(e) == outcome)
+    records = list(islice(chosen, count))
+    if not records:
+        endings = Counter(map(ending, store.read_episodes(step)))
+        found = ", ".join(f"{n} {name}" for name, n in endings.items()) or "no games"
+        raise UserError(f"no game of step {step} ended as {outcome} (there are: {found}): choose another --outcome")
+    console = Console()
+    for record in records:
+        render_episode(record.episode, console, run / "thumbnails", record.changes)
+        console.print()
+
+
+@app.command()
+def config(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Print every setting of a recipe, with overrides applied and defaults filled in. The output is a recipe."""
+    import yaml
+
+    from vision_zero.config import load_config
+
+    tree = load_config(recipe, overrides).model_dump(mode="json")
+    typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@nano_app.command("make")
+def nano_make(
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Directory of the checkpoint; going on where it was stopped if it has one."),
+    ],
+) -> None:
+    """Build the tiny model from nothing: render scenes, learn to see and to speak, report its accuracies.
+
+    Needs about an hour on two cores. Equal versions on equal machines give equal weights.
+    """
+    from vision_zero.models.nano import make
+
+    make(out=out)
+
+
+def _train(run: Path, config: Any, resume: bool) -> None:
+    from vision_zero.train import train as run_training
+
+    try:
+        run_training(config, run, resume=resume)
+    except KeyboardInterrupt as e:
+        checkpoints = run / "checkpoints"
+        if checkpoints.is_dir() and any(checkpoints.iterdir()):
+            typer.echo(f"\nstopped; go on with: vision-zero resume {run}", err=True)
+        else:
+            typer.echo(f"\nstopped before the first checkpoint (save.every={config.save.every}): {run}", err=True)
+        raise typer.Exit(130) from e
+
+
+if __name__ == "__main__":
+    sys.exit(app())
