@@ -207,6 +207,8 @@ class UpdateConfig(Node):
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     tokens_per_batch: Positive = 16384
     """Most tokens (padding included) in one forward; sets memory, not results."""
+    pack: Literal["tree", "none"] = "tree"
+    """`tree`: prefixes that samples of a game share are computed once. `none`: every sample apart. Same gradients."""
     max_sampler_difference: Annotated[float, Field(gt=0)] = 0.5
     """Mean |log-prob of sampler minus trainer| above which the run stops."""
 

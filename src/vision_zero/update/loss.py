@@ -1,0 +1,74 @@
+"""The objective, on flat lists of tokens. Knows no model, no batch and no device.
+
+A step's sampled tokens are one list of T entries, however they were packed. What a token counts for is a
+weight that already contains the global number of sequences or tokens of the optimizer step, so that the sum
+of the losses of all micro-batches on all processes is the loss of the step: neither accumulation nor the
+number of processes changes the gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Terms:
+    """`loss` (): to be minimised, differentiable. Per token (T,), detached: the ratio, whether it was
+    clipped away, and the `kl` estimate, None without a reference."""
+
+    loss: torch.Tensor
+    ratio: torch.Tensor
+    clipped: torch.Tensor
+    kl: torch.Tensor | None
+
+
+def token_weights(
+    lengths: torch.Tensor, sequences: int, tokens: int, average: Literal["sequence", "token"]
+) -> torch.Tensor:
+    """Weight (T,) of each token in the mean of a step.
+
+    `lengths` (T,): number of sampled tokens of the sequence that the token belongs to; `sequences`, `tokens`:
+    how many there are in the whole step, on all processes. `sequence`: mean over the tokens of a sequence,
+    then over sequences; `token`: one mean over all tokens.
+    """
+    if average == "token":
+        return torch.full(lengths.shape, 1.0 / max(tokens, 1), device=lengths.device)
+    return 1.0 / (lengths * max(sequences, 1)).to(torch.float32)
+
+
+def k3(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Estimate of KL(policy || reference) from samples of the policy, never negative: exp(d) - d - 1 with
+    d = reference - log-prob (facts: the executed loss of the paper's code). Shapes (T,)."""
+    d = reference - logprobs
+    return torch.exp(d) - d - 1
+
+
+def objective(
+    logprobs: torch.Tensor,
+    old: torch.Tensor,
+    reference: torch.Tensor | None,
+    advantages: torch.Tensor,
+    policy_weights: torch.Tensor,
+    kl_weights: torch.Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> Terms:
+    """Clipped policy gradient plus KL to the reference. All tensors (T,); only `logprobs` carries a gradient.
+
+    loss = sum policy_weights * -min(r A, clip(r, 1 - low, 1 + high) A) + sum kl_weights * k3, with
+    r = exp(logprobs - old). An anchor has policy weight 0: it is only pulled towards the reference.
+    """
+    ratio = torch.exp(logprobs - old)
+    gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
+    shares = -policy_weights * gain
+    kl = None
+    if reference is not None:
+        divergence = k3(logprobs, reference)
+        shares = shares + kl_weights * divergence
+        kl = divergence.detach()
+    r = ratio.detach()
+    clipped = ((r > 1 + clip_high) & (advantages > 0)) | ((r < 1 - clip_low) & (advantages < 0))
+    return Terms(shares.sum(), r, clipped, kl)

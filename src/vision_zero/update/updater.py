@@ -1,0 +1,270 @@
+"""Advantages to weights: one training step of any algorithm on any number of processes.
+
+Every process brings its own samples. Losses are sums with global normalisers, and gradients are summed over
+processes once per optimizer step, by hand: processes may have different numbers of micro-batches, or none,
+and nobody waits for a forward that does not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from vision_zero.config import RunConfig
+from vision_zero.errors import UserError
+from vision_zero.models.base import VLM
+from vision_zero.seeds import derive_seed
+from vision_zero.types import Picture, Sample
+from vision_zero.update.loss import Terms, objective, token_weights
+from vision_zero.update.optimizer import MasterAdamW, learning_rate
+from vision_zero.update.samples import Scored, flatten
+from vision_zero.update.scorer import Scorer
+from vision_zero.update.tally import Clock, Tally, TokenFigures
+from vision_zero.update.tree import MicroBatch, Tree, build_trees, collate, name, plan
+
+SHOWN = 8
+"""Most samples named in an error message."""
+
+
+class Updater:
+    """Owns the optimizer. `total_steps`: training steps of the whole run, for the schedule.
+
+    `vlm.reference()` is asked once, here: build the updater before trained weights are loaded into `vlm`.
+    """
+
+    def __init__(self, vlm: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int) -> None:
+        self.steps = 0
+        self._vlm = vlm
+        self._config = config
+        self._accelerator = accelerator
+        self._total_steps = total_steps
+        self._scorer = Scorer(vlm, config.rollouts.temperature).to(accelerator.device)
+        self._reference: Scorer | None = None
+        if config.update.kl > 0 or config.credit.anchor > 0:
+            self._reference = Scorer(vlm.reference(), config.rollouts.temperature).to(accelerator.device)
+        self._optimizer = MasterAdamW(dict(vlm.trainable()), config.update)
+        self._optimizer.start(accelerator)
+
+    def prepare(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> Scored:
+        """Pack the samples and score them under the weights of now and under the reference.
+
+        `pictures`: by hash, at least those that the samples show. With one update a step the old log-probs
+        are those of its own forward and are not computed here. Raises `UserError` if sampler and trainer
+        disagree (with one update a step: `step` does).
+        """
+        clock = Clock()
+        with clock("pack"):
+            scored = self.pack(samples, pictures)
+        old, reference = None, None
+        if self._config.update.epochs * self._config.update.minibatches > 1:
+            with clock("old"):
+                old = self._score(self._scorer, scored, pictures)
+            self._compare((scored.sampling - old).abs())
+        if self._reference is not None:
+            with clock("reference"):
+                reference = self._score(self._reference, scored, pictures)
+        return replace(scored, old=old, reference=reference, seconds=clock.seconds)
+
+    def pack(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> Scored:
+        """The samples as trees and flat tensors, not scored yet."""
+        for sha in {sha for s in samples for sha in s.prompt.pictures}:
+            self._vlm.placeholders(pictures[sha])  # positions need its shape, and this process may not have read it
+        update = self._config.update
+        pack: Literal["tree", "none"] = update.pack
+        if self._config.model.attention == "flash_attention_2":
+            pack = "none"  # it takes no mask by ancestry
+        trees = build_trees(samples, self._vlm.positions, [self._vlm.image_token_id], update.tokens_per_batch, pack)
+        return flatten(samples, trees, self._accelerator.device)
+
+    def score(self, scored: Scored, pictures: Mapping[str, Picture]) -> torch.Tensor:
+        """Log-probs (T,) of the sampled tokens under the weights of now, without gradient."""
+        return self._score(self._scorer, scored, pictures)
+
+    def step(self, scored: Scored, pictures: Mapping[str, Picture]) -> dict[str, float]:
+        """Train on the samples and return the metrics, equal on every process.
+
+        Raises `UserError` if the sampler's log-probs are not the trainer's, or if a loss or a gradient is
+        not finite, naming the samples that made it so; the weights are then as they were before that update.
+        """
+        update = self._config.update
+        rate = learning_rate(self.steps, self._total_steps, update)
+        tally, clock, figures = Tally(), Clock(scored.seconds), TokenFigures(len(scored.sampling), self._device)
+        cuda = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            # Only dropout draws from the global generator.
+            torch.manual_seed(derive_seed(self._config.seed, "dropout", self.steps, self._accelerator.process_index))
+            for epoch in range(update.epochs):
+                for trees in self._minibatches(scored.trees, epoch):
+                    norm, loss = self._update(scored, trees, pictures, rate, figures, clock)
+                    tally.mean("gradient_norm", norm)
+                    tally.total("loss", loss / (update.epochs * update.minibatches))
+        self._scorer.eval()
+        self.steps += 1
+        figures.report(tally, [s.label for s in scored.samples], scored.owner)
+        tally.total("tokens/packed", sum(len(t) for t in scored.trees))
+        tally.total("tokens/unpacked", sum(t.unpacked for t in scored.trees))
+        tally.total("tokens/sampled", len(scored.sampling))
+        tally.total("samples", len(scored.samples))
+        for phase, seconds in clock.seconds.items():
+            tally.peak(f"seconds/{phase}", torch.tensor(seconds))
+        return tally.gathered(self._accelerator) | {"learning_rate": rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the model's weights: steps taken, moments, masters."""
+        return {"steps": self.steps, "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken. Load the weights into the model first."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.steps = int(state["steps"])
+
+    @property
+    def _device(self) -> torch.device:
+        return self._accelerator.device
+
+    def _batches(self, scored: Scored, trees: Sequence[Tree]) -> Iterator[MicroBatch]:
+        for group in plan(trees, self._config.update.tokens_per_batch):
+            yield collate(group, scored.samples, scored.offsets, self._vlm.pad_id).to(self._device)
+
+    @torch.no_grad()
+    def _score(self, scorer: Scorer, scored: Scored, pictures: Mapping[str, Picture]) -> torch.Tensor:
+        scorer.eval()
+        flat = torch.empty_like(scored.sampling)
+        for batch in self._batches(scored, scored.trees):
+            flat[batch.tokens] = scorer(batch, pictures)[0]
+        return flat
+
+    def _minibatches(self, trees: Sequence[Tree], epoch: int) -> list[list[Tree]]:
+        """Whole trees, dealt at random into `minibatches` parts; a part may be empty on one process."""
+        parts = self._config.update.minibatches
+        if parts == 1:
+            return [list(trees)]
+        seed = derive_seed(self._config.seed, "minibatches", self.steps, epoch, self._accelerator.process_index)
+        order = np.random.default_rng(seed).permutation(len(trees))
+        return [[trees[i] for i in part] for part in np.array_split(order, parts)]
+
+    def _update(
+        self,
+        scored: Scored,
+        trees: Sequence[Tree],
+        pictures: Mapping[str, Picture],
+        rate: float,
+        figures: TokenFigures,
+        clock: Clock,
+    ) -> tuple[torch.Tensor, float]:
+        """One optimizer step on `trees`: norm () of its gradient before clipping, this process's part of the loss."""
+        weights = self._weights(scored, trees)
+        differences = [torch.empty(0, device=self._device)]
+        loss = 0.0
+        for batch in self._batches(scored, trees):
+            with clock("forward"):
+                terms, logprobs, entropies = self._forward(scored, batch, pictures, weights)
+            if not terms.loss.isfinite():
+                bad = scored.owner[batch.tokens[~(logprobs.isfinite() & terms.ratio.isfinite())]]
+                self._refuse("loss", scored, set(bad.tolist()) or batch.samples)
+            with clock("backward"):
+                terms.loss.backward()
+                self._optimizer.accumulate()
+            loss += float(terms.loss.detach())
+            old = logprobs if scored.old is None else scored.old[batch.tokens]
+            differences.append((old - scored.sampling[batch.tokens]).abs())
+            figures.add(
+                batch.tokens,
+                entropy=entropies,
+                clip_fraction=terms.clipped,
+                ratio=terms.ratio,
+                sampler_difference=differences[-1],
+                **({} if terms.kl is None else {"kl": terms.kl}),
+            )
+        if scored.old is None:
+            self._compare(torch.cat(differences))
+        with clock("optimizer"):
+            self._optimizer.synchronise(self._accelerator)
+            if not self._optimizer.finite():
+                self._refuse("gradient", scored, self._culprits(scored, trees, pictures, weights))
+            norm = self._optimizer.clip(self._config.update.max_gradient_norm)
+            self._optimizer.step(rate)
+        return norm, loss
+
+    def _forward(
+        self,
+        scored: Scored,
+        batch: MicroBatch,
+        pictures: Mapping[str, Picture],
+        weights: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[Terms, torch.Tensor, torch.Tensor]:
+        """Terms of the loss with its graph; log-probs and entropies (T,) of the batch without."""
+        self._scorer.train()
+        logprobs, entropies = self._scorer(batch, pictures)
+        at = batch.tokens
+        terms = objective(
+            logprobs,
+            logprobs.detach() if scored.old is None else scored.old[at],
+            None if scored.reference is None else scored.reference[at],
+            scored.advantages[at],
+            weights[0][at],
+            weights[1][at],
+            self._config.update.clip_low,
+            self._config.update.clip_high,
+        )
+        return terms, logprobs.detach(), entropies
+
+    def _weights(self, scored: Scored, trees: Sequence[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Policy and KL weight (T,) of each token in an optimizer step on `trees` of all processes."""
+        update = self._config.update
+        members = [scored.samples[i] for t in trees for i in t.samples]
+        trained = [len(s.ids) for s in members if s.advantage is not None]
+        anchors = [len(s.ids) for s in members if s.advantage is None]
+        counts = torch.tensor([len(trained), sum(trained), len(anchors), sum(anchors)], device=self._device)
+        trained_n, trained_tokens, anchor_n, anchor_tokens = self._accelerator.reduce(counts, reduction="sum").tolist()
+        if trained_n + anchor_n == 0:
+            raise UserError("an update has no samples: lower update.minibatches or raise games_per_step")
+        on_trained = token_weights(scored.lengths, trained_n, trained_tokens, update.average)
+        on_anchors = token_weights(scored.lengths, anchor_n, anchor_tokens, update.average)
+        policy = torch.where(scored.anchor, 0.0, on_trained)
+        kl = torch.where(scored.anchor, self._config.credit.anchor * on_anchors, update.kl * on_trained)
+        return policy, kl
+
+    def _compare(self, differences: torch.Tensor) -> None:
+        """Refuse to train when sampler and trainer are not the same distribution. All processes take part."""
+        sums = torch.stack([differences.sum(), torch.tensor(len(differences), device=self._device)])
+        total, count = self._accelerator.reduce(sums, reduction="sum").tolist()
+        bound = self._config.update.max_sampler_difference
+        if not total <= bound * count:
+            raise UserError(
+                f"log-probs of sampler and trainer differ by {total / count:.4g} on average, more than "
+                f"update.max_sampler_difference={bound}: what would be trained is not what was sampled. Check that the "
+                "engine has the newest weights and the same dtype, temperature and forbidden ids"
+            )
+
+    def _culprits(
+        self,
+        scored: Scored,
+        trees: Sequence[Tree],
+        pictures: Mapping[str, Picture],
+        weights: tuple[torch.Tensor, torch.Tensor],
+    ) -> list[int]:
+        """Samples of this process whose micro-batches, computed again one by one, have a non-finite gradient."""
+        bad: list[int] = []
+        for batch in self._batches(scored, trees):
+            self._optimizer.clear()
+            self._forward(scored, batch, pictures, weights)[0].loss.backward()
+            self._optimizer.accumulate()
+            if not self._optimizer.finite():
+                bad += batch.samples
+        self._optimizer.clear()
+        return bad
+
+    def _refuse(self, what: str, scored: Scored, culprits: Collection[int]) -> NoReturn:
+        names = [name(scored.samples[i]) for i in sorted(culprits)]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise UserError(
+            f"the {what} is not finite at step {self.steps}; samples of this process: "
+            f"{'; '.join(names[:SHOWN]) or 'none (another process has them)'}{more}. Lower update.learning_rate, or "
+            "set model.dtype=float32 to see whether it is the precision"
+        )
