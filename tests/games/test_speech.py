@@ -1,0 +1,212 @@
+"""Reading and cleaning what players say: a table of readings, and properties over arbitrary text."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vision_zero.games.cleaning import clean
+from vision_zero.games.speech import read_clue, read_vote
+from vision_zero.types import ABSTAIN, StopReason, Vote
+
+CUT = StopReason.LENGTH
+
+SPECIAL_TOKENS = [
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<img>"),
+    *("<IMG_CONTEXT>", "<image>", "<start_of_image>", "<image_soft_token>", "<start_of_turn>", "<end_of_utterance>"),
+    *("<fake_token_around_image>", "<row_1_col_2>", "<global-img>", "[INST]", "[/INST]", "[IMG_BREAK]", "[gMASK]"),
+    *("<<SYS>>", "<s>", "</s>", "<bos>", "<pad>", "<unk>", "<think>", "</think>", "<answer>", "<tool_call>"),
+    *("<|eot_id|>", "<｜end▁of▁sentence｜>", "◁think▷", "◁/think▷", "＜|im_end|＞", r"\boxed{x}"),
+]
+
+VOTES: list[tuple[str, Vote]] = [
+    (r"\boxed{3}", 2),
+    (r"I think 1 lies. \boxed{ 2 }", 1),
+    (r"Maybe \boxed{1}. No: \boxed{4}", 3),
+    (r"\boxed{Player 3}", 2),
+    (r"\boxed{\text{Player 3}}", 2),
+    (r"\boxed{\textbf{\text{Player}~3}.}", 2),
+    (r"\boxed{\boxed{2}}", 1),
+    (r"\boxed{Player 10}", 9),
+    (r"\boxed{#12}", 11),
+    (r"\boxed {P2}", 1),
+    (r"\boxed{the spy is player 2!}", 1),
+    (r"\boxed{2, I mean 2}", 1),
+    (r"\boxed{２}", 1),
+    (r"\boxed{N/A.}", ABSTAIN),
+    (r"\boxed{n/a}", ABSTAIN),
+    (r"\boxed{\text{N/A}}", ABSTAIN),
+    (r"\boxed{NA}", ABSTAIN),
+    (r"\boxed{N.A.}", ABSTAIN),
+    (r"\boxed{N / A, I cannot tell}", ABSTAIN),
+    (r"\boxed{none}", ABSTAIN),
+    (r'\boxed{{"spy": 2}}', 1),
+    (r'\boxed{{"round": 1, "Spy": "Player 2"}}', 1),
+    ('So: {"spy": 2}', 1),
+    ('{"spy": 1} or rather {"spy": "N/A"}', ABSTAIN),
+    ("<think>1? \\boxed{1}</think> <answer>2</answer>", 1),
+    ("<answer>1</answer> wait <answer>3</answer>", 2),
+    ("<answer> Player 2", 1),
+    ("<think>so \\boxed{1}</think> \\boxed{3}", 2),
+    (r"\boxed{1} is what \boxed{ I would not say", 0),
+    (r"the set {1, 2 \boxed{2}", 1),
+    (r"\boxed{13}", None),
+    (r"\boxed{0}", None),
+    (r"\boxed{-1}", None),
+    (r"\boxed{2.5}", None),
+    (r"\boxed{1 or 2}", None),
+    (r"\boxed{2 or N/A}", None),
+    (r"\boxed{" + "9" * 5000 + "}", None),
+    (r"\boxed{banana}", None),
+    (r"\boxed{}", None),
+    ("3", None),
+    ("player 3 is the spy", None),
+    ("<think>\\boxed{1}</think> hm", None),
+    (r"\boxed{2", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "vote"), VOTES)
+def test_boxed_votes(text: str, vote: Vote) -> None:
+    read = read_vote(text, boxed=True, choices=12)
+    assert read.vote == vote, read
+    assert (read.problem is None) == (vote is not None)
+
+
+BARE: list[tuple[str, Vote]] = [("3", 2), (" 3 .\n", 2), ("n/a", ABSTAIN), ("7", None), ("red", None), ("1 2", None)]
+
+
+@pytest.mark.parametrize(("text", "vote"), [*BARE, ("<think>1</think>2", 1), ('{"spy": 4}', 3), (r"\boxed{2}", 1)])
+def test_bare_votes(text: str, vote: Vote) -> None:
+    assert read_vote(text, boxed=False, choices=4).vote == vote
+
+
+def test_every_failure_has_its_own_reason() -> None:
+    end = StopReason.END_OF_TURN
+    replies = [
+        ("", end), ("", CUT), ("so 3", end), ("so 3", CUT), (r"\boxed{3", end), (r"\boxed{3", CUT), (r"\boxed{}", end),
+        (r"\boxed{7}", end), (r"\boxed{red}", end), (r"\boxed{1 or 2}", end),
+    ]  # fmt: skip
+    reasons = [read_vote(text, True, 4, stop).problem for text, stop in replies]
+    assert None not in reasons
+    assert len(set(reasons)) == len(reasons)
+    assert "7" in str(read_vote(r"\boxed{7}", True, 4).problem)
+    reasons = [read_clue(text, True, 99, stop).problem for text, stop in replies[:6]]
+    assert None not in reasons
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_cut_off_replies_keep_a_finished_box_only() -> None:
+    assert read_vote(r"\boxed{3} and now I go on and", True, 4, CUT).vote == 2
+    assert read_vote("<answer>3", True, 4, CUT).vote is None
+    assert read_vote('{"spy": 3} then', True, 4, CUT).vote is None
+    assert read_vote("3", False, 4, CUT).vote is None
+    assert read_clue("a large red", False, 99, CUT).clue is None
+
+
+def test_clues() -> None:
+    read = read_clue("I doubt 2.\nSo \\boxed{A \\text{red {big}} cube\n<|im_end|>.} done", True, 300)
+    assert (read.thought, read.clue, read.problem) == ("I doubt 2. So", "A red big cube .", None)
+    assert read_clue("a large red cube .", False, 300).clue == "a large red cube ."
+    assert read_clue("<think>well</think>a cube", False, 300).thought == "well"
+    assert read_clue(r"\boxed{one two three}", True, 9).clue == "one two"
+    assert read_clue(r"\boxed{ ... }", True, 9).problem == "the clue has no words"
+    said = read_clue(r"The example was \boxed{A ball.} but mine is \boxed{A cube.}", True, 300)
+    assert said.clue == "A cube."
+    assert said.thought == "The example was A ball. but mine is"
+
+
+def test_clean_keeps_what_a_sentence_needs() -> None:
+    for text in ("a large red cube .", "3 × 4 = 12, isn't it? (50 %) – “ja”", "größer, 大きい, أكبر, बड़ा", "$4,000"):
+        assert clean(text) == unicodedata.normalize("NFKC", text)
+    assert clean("[a red cube] is < 3") == "(a red cube) is ‹ 3"
+    assert clean(r"\frac{1}{2} \approx 50\%") == "1 2 approx 50%"
+    assert clean("a\u202eb\u200bc\x00d\ud800e\ufe0ff\u3164g\ufffch\U000e0041") == "abcdefgh"
+    assert clean("a\n\t b\u2028c\u00a0d") == "a b c d"
+    assert clean("aaaa bbbb", 4) == clean("aaaa bbbb", 8) == "aaaa"
+    assert clean("aaaa", 3) == "aaa"
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_no_special_token_is_left(token: str) -> None:
+    for text in (token, f"a {token} b", f"a{token}{token}b", token[:3] + token + token[3:], "\u200b".join(token)):
+        assert not set("<>[]{}\\◁▷") & set(clean(text)), clean(text)
+    assert clean(f"a {token} cube") in {"a cube", "a x cube", "a ‹ › cube"}
+
+
+FRAGMENTS = [
+    *SPECIAL_TOKENS,
+    *"<>|[]{}/\\ \n\u200b\u202e\ud800",
+    "e",
+    "\u0301",
+    "\u0338",
+    "\u0323",
+    "ﷺ",
+    "¨",
+    "≮",
+    "가",
+    "ᆨ",
+]
+SAID = st.one_of(
+    st.text(), st.lists(st.sampled_from([*FRAGMENTS, r"\boxed{", "</think>", '{"spy":', "2"])).map("".join)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SAID, st.none() | st.integers(1, 40))
+def test_cleaning_is_idempotent_and_leaves_one_safe_line(text: str, most: int | None) -> None:
+    cleaned = clean(text, most)
+    assert clean(cleaned, most) == cleaned
+    assert most is None or len(cleaned) <= most
+    assert not set("<>[]{}\\◁▷") & set(cleaned)
+    assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in cleaned)
+    assert cleaned == " ".join(cleaned.split())
+    cleaned.encode("utf-8")
+
+
+@settings(max_examples=300, deadline=None)
+@given(SAID, st.booleans(), st.sampled_from(StopReason), st.integers(2, 12))
+def test_reading_never_raises_and_is_either_an_answer_or_a_problem(
+    text: str, boxed: bool, stop: StopReason, seats: int
+) -> None:
+    clue = read_clue(text, boxed, 300, stop)
+    assert (clue.clue is None) == (clue.problem is not None)
+    assert clue.clue is None or clue.clue == clean(clue.clue, 300)
+    assert clue.thought == clean(clue.thought)
+    vote = read_vote(text, boxed, seats, stop)
+    assert (vote.vote is None) == (vote.problem is not None)
+    assert vote.vote in {None, ABSTAIN, *range(seats)}
+
+
+LONG = [
+    "a",
+    "{",
+    "}",
+    "<",
+    "[",
+    "\\",
+    r"\boxed{",
+    "\\boxed",
+    "</think>",
+    "<answer>",
+    '{"spy"',
+    "1",
+    "\u0301",
+    "\u0301\u0323",
+    " ",
+]
+
+
+@pytest.mark.parametrize("piece", LONG)
+def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
+    characters = 1_000_000 if piece == "a" else 200_000
+    text = (piece * characters)[:characters]
+    began = time.process_time()
+    read_clue(text, True, 300)
+    read_vote(text, True, 4)
+    assert time.process_time() - began < characters * 1e-5
