@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
@@ -42,7 +44,7 @@ class FolderSource:
         if not self.names:
             raise UserError(f"{path}: none of its {len(originals)} names falls into the {split} split: add more pairs")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"folder/{self.split}".encode())
         for name in self.names:
@@ -120,11 +122,11 @@ def _is_held_out(name: str) -> bool:
 
 def _read(file: Path, facts: dict[str, Any] | None) -> tuple[Picture, tuple[int, int]]:
     try:
-        with Image.open(file, formats=("PNG",)) as image:
+        data = file.read_bytes()
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise UserError(f"{file}: {image.width}x{image.height} is over {_MOST_PIXELS} pixels: scale it down")
             image.load()
-            size = image.size
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as e:
+            return Picture(data, facts), image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise UserError(f"{file} is not a readable PNG picture ({e}): mend or remove it") from e
-    return Picture(file.read_bytes(), facts), size

@@ -123,7 +123,7 @@ class _World:
                 seen, _ = self.radiance(points[:, m], mirrored, bounces - 1, ids[m])
             else:
                 seen = self._surroundings(mirrored)
-            light[:, m] += (self.albedo[:, ids[m]] * np.float32(0.9) + np.float32(0.08)) * seen
+            light[:, m] += (self.albedo[:, ids[m]] * np.float32(0.85) + np.float32(0.05)) * seen
         sky = np.flatnonzero(ids == SKY)
         if len(sky):
             light[:, sky] = self._surroundings(directions[:, sky])
@@ -176,7 +176,7 @@ class _World:
             lobe = np.where(metal, np.float32(2.4) * s64 + np.float32(0.5) * s16, np.float32(0.07) * s16)
             gloss += lobe * (strength[on] > 0) * power * color
         diffuse *= self.albedo[:, ids]
-        diffuse[:, on] *= np.where(metal, np.float32(0.2), np.float32(1))
+        diffuse[:, on] *= np.where(metal, np.float32(0.35), np.float32(1))
         diffuse[:, on] += gloss
         return diffuse
 
@@ -200,7 +200,8 @@ class _World:
         return np.flatnonzero(dark)
 
     def _surroundings(self, directions: Floats) -> Floats:
-        """A bright sky over a grey ground with a soft horizon: what metal shows when no ray is followed."""
-        x = 4 * directions[2]
+        """A bright sky over a darker ground, with a soft horizon."""
+        below, above = (np.float32(v) for v in self.style.mirrored)
+        x = 3 * directions[2]
         height = x / (1 + np.abs(x))
-        return np.repeat((np.float32(0.42) + np.float32(0.30) * height)[None], 3, 0)
+        return np.repeat(((above + below) / 2 + (above - below) / 2 * height)[None], 3, 0)

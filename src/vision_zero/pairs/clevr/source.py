@@ -8,6 +8,7 @@ import multiprocessing
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from random import Random
 
 from PIL import Image
@@ -65,8 +66,10 @@ class ClevrSource:
         missing = [i for i in dict.fromkeys(indices) if i not in self._made]
         if not missing:
             return
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (self,)) as pool:
-            for index, pair in zip(missing, pool.map(_make_in_worker, missing, chunksize=8), strict=True):
+        make = partial(_make_one, self.config, self.seed, self.split)
+        # spawned, not forked: the caller may have threads (torch), which a fork would cut off
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for index, pair in zip(missing, pool.map(make, missing, chunksize=8), strict=True):
                 self._keep(index, pair)
 
     def _make(self, index: int) -> ImagePair:
@@ -94,13 +97,5 @@ def _size(pair: ImagePair) -> int:
     return len(pair.original.data) + (len(pair.modified.data) if pair.modified else 0)
 
 
-_of_this_worker: ClevrSource
-
-
-def _start(source: ClevrSource) -> None:
-    global _of_this_worker
-    _of_this_worker = source
-
-
-def _make_in_worker(index: int) -> ImagePair:
-    return _of_this_worker._make(index)
+def _make_one(config: ClevrPairs, seed: int, split: Split, index: int) -> ImagePair:
+    return ClevrSource(config, seed, split)[index]

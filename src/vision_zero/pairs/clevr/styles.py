@@ -42,6 +42,8 @@ class Style:
     """Albedo of the ground."""
     ambient: tuple[float, float]
     """Light from all around, on faces that look down and on faces that look up."""
+    mirrored: tuple[float, float]
+    """What metal reflects where no ray is followed: the ground below it and the sky above it."""
     bounces: int
     """How often a mirror ray is followed; 0: metal reflects a sky and a ground without objects."""
 
@@ -78,6 +80,7 @@ CLEVR = Style(
     },
     ground=0.5,
     ambient=(0.14, 0.36),
+    mirrored=(0.10, 1.05),
     bounces=1,
 )
 
@@ -104,7 +107,8 @@ NANO = Style(
     },
     ground=0.62,
     ambient=(0.36, 0.62),
-    bounces=1,
+    mirrored=(0.05, 1.45),
+    bounces=0,
 )
 
 STYLES: Mapping[str, Style] = {"clevr": CLEVR, "nano": NANO}

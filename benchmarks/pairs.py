@@ -1,0 +1,44 @@
+"""Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N] [--workers N]`."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+from vision_zero.config import ClevrPairs
+from vision_zero.pairs.clevr.source import ClevrSource
+
+SETS = {
+    "nano 96x64": ClevrPairs(style="nano", width=96, height=64, objects=(3, 6)),
+    "clevr 168x112": ClevrPairs(width=168, height=112),
+    "clevr 320x240": ClevrPairs(),
+    "clevr 480x320": ClevrPairs(width=480, height=320),
+}
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of its finished children."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in usages)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--workers", type=int, default=1, help="processes; 1: this one")
+    options = parser.parse_args()
+    print(f"{'set':<16} {'pairs':>6} {'pairs/s':>8} {'CPU s/pair':>11} {'kB/pair':>8}")
+    for name, config in SETS.items():
+        source = ClevrSource(config.model_copy(update={"count": options.pairs}), 0, "train")
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        if options.workers > 1:
+            source.prefetch(range(options.pairs), options.workers)
+        pairs = [source[i] for i in range(options.pairs)]
+        wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+        size = sum(len(p.data) for pair in pairs for p in (pair.original, pair.modified) if p) / len(pairs) / 1000
+        print(f"{name:<16} {len(pairs):>6} {len(pairs) / wall:>8.1f} {cpu / len(pairs):>11.4f} {size:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()
