@@ -12,7 +12,7 @@ from vision_zero.types import Picture, Sample
 from vision_zero.update.updater import Updater
 
 
-def sight(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
+def sight_check(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
     """Mean |change| of the samples' token log-probs when each picture gives way to a uniform one of its mean
     colour and its size, which takes the same number of placeholders.
 

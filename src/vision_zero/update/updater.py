@@ -158,6 +158,7 @@ class Updater:
         clock: Clock,
     ) -> tuple[torch.Tensor, float]:
         """One optimizer step on `trees`: norm () of its gradient before clipping, this process's part of the loss."""
+        self._optimizer.clear()
         weights = self._weights(scored, trees)
         differences = [torch.empty(0, device=self._device)]
         loss = 0.0
