@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import peft
+import torch
 
 from vision_zero.config import ModelConfig
 from vision_zero.errors import UserError
+from vision_zero.seeds import derive_seed
 
 
 def add_adapter(model: Any, config: ModelConfig, vision_parts: Sequence[str]) -> peft.PeftModel:
@@ -21,13 +23,14 @@ def add_adapter(model: Any, config: ModelConfig, vision_parts: Sequence[str]) ->
     if lora.where == "language+vision" and config.train == "language":
         raise UserError("model.lora.where=language+vision contradicts model.train=language: set model.train=all")
     not_here = rf".*\b({'|'.join(vision_parts)})\..*" if lora.where == "language" else None
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear",
-            exclude_modules=not_here,
-        ),
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        exclude_modules=not_here,
     )
+    # PEFT draws the first matrices from the global generator: give it a state of its own, equal in every process.
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed("lora"))
+        return peft.get_peft_model(model, settings)
