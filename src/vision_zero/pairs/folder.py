@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
@@ -128,5 +128,7 @@ def _read(file: Path, facts: dict[str, Any] | None) -> tuple[Picture, tuple[int,
                 raise UserError(f"{file}: {image.width}x{image.height} is over {_MOST_PIXELS} pixels: scale it down")
             image.load()
             return Picture(data, facts), image.size
+    except UnidentifiedImageError as e:
+        raise UserError(f"{file} is not a readable PNG picture (no PNG header): mend or remove it") from e
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise UserError(f"{file} is not a readable PNG picture ({e}): mend or remove it") from e

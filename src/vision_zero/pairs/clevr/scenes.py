@@ -29,6 +29,9 @@ LEAST_VISIBLE = 0.97
 """Least share of its silhouette that is not hidden by other objects."""
 _PLACE_TRIES, _TWIN_TRIES, _SCENE_TRIES = 50, 8, 2000
 
+Disc = tuple[float, float, float]
+"""Column, row and radius, in pixels, of the sphere inscribed in an object."""
+
 
 @dataclass(frozen=True)
 class SceneRules:
@@ -117,8 +120,9 @@ def _try_scene(rng: Random, rules: SceneRules, count: int) -> JSON | None:
     }
     camera = Camera.of(scene)
     scene["directions"] = _directions(camera)
+    discs: list[Disc] = []
     for _ in range(count):
-        obj = _place(rng, scene, rules, camera)
+        obj = _place(rng, scene, rules, camera, discs)
         if obj is None:
             return None
         scene["objects"].append(obj)
@@ -126,10 +130,10 @@ def _try_scene(rng: Random, rules: SceneRules, count: int) -> JSON | None:
     return scene if _all_visible(scene, rules) else None
 
 
-def _place(rng: Random, scene: JSON, rules: SceneRules, camera: Camera) -> JSON | None:
+def _place(rng: Random, scene: JSON, rules: SceneRules, camera: Camera, discs: list[Disc]) -> JSON | None:
+    """One more object and its disc, or None if no place was found."""
     style = rules.look
     size = rng.choice(list(style.sizes))
-    radius = style.sizes[size]
     obj: JSON = {
         "shape": rng.choice(SHAPES),
         "color": rng.choice(COLORS),
@@ -139,10 +143,13 @@ def _place(rng: Random, scene: JSON, rules: SceneRules, camera: Camera) -> JSON 
     }
     for _ in range(_PLACE_TRIES):
         x, y = (rng.uniform(-limit, limit) for limit in style.field)
-        obj["3d_coords"] = [x, y, radius]
+        obj["3d_coords"] = [x, y, style.sizes[size]]
         if all(_well_apart(obj, other, style, scene["directions"]) for other in scene["objects"]):
-            obj["pixel_coords"] = _pixel_coords(obj, camera, rules)
-            return obj
+            disc = _disc(obj, camera, rules)
+            if _in_view(disc, discs, rules):
+                obj["pixel_coords"] = _pixel_coords(obj, camera, rules)
+                discs.append(disc)
+                return obj
     return None
 
 
@@ -152,7 +159,7 @@ def _try_twin(
     names = [name for name in ATTRIBUTES if name in attributes]
     camera = Camera.of(scene)
     for _ in range(_TWIN_TRIES):
-        twin = copy.deepcopy(scene)
+        twin = {**scene, "objects": copy.deepcopy(scene["objects"])}
         log = []
         for i in sorted(rng.sample(range(len(scene["objects"])), changes)):
             obj = twin["objects"][i]
@@ -225,6 +232,19 @@ def _couples(objects: Sequence[JSON]) -> Iterator[tuple[JSON, JSON]]:
 def _pixel_coords(obj: JSON, camera: Camera, rules: SceneRules) -> list[float]:
     x, y, depth = camera.project(tuple(obj["3d_coords"]), rules.width, rules.height)
     return [round(x), round(y), depth]
+
+
+def _disc(obj: JSON, camera: Camera, rules: SceneRules) -> Disc:
+    x, y, depth = camera.project(tuple(obj["3d_coords"]), rules.width, rules.height)
+    return x, y, obj["3d_coords"][2] * rules.width / (camera.spread * depth)
+
+
+def _in_view(disc: Disc, others: Sequence[Disc], rules: SceneRules) -> bool:
+    """Quick test that spares most of `_all_visible`: the inscribed spheres are in the frame and hardly overlap."""
+    x, y, r = disc
+    if not (r <= x <= rules.width - r and r <= y <= rules.height - r):
+        return False
+    return all(math.hypot(x - u, y - v) > 0.9 * (r + s) for u, v, s in others)
 
 
 def _all_visible(scene: JSON, rules: SceneRules) -> bool:
