@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_TAG = re.compile(r"<[^\s<>]{1,64}>|\[/?[A-Za-z_]{1,64}\]|◁[^\s◁▷]{1,64}▷")
+_TAG = re.compile(r"<[^\s<>]{1,64}>|\[/?g?[A-Z][A-Z_]{0,64}\]|◁[^\s◁▷]{1,64}▷")
 _COMMAND = re.compile(r"\\[A-Za-z]++\*?\s*+\{")
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "◁": "‹", "▷": "›", "[": "(", "]": ")", "{": " ", "}": None, "\\": None})
 
