@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import random
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import transformers as hf
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from vision_zero.config import ModelConfig
+from vision_zero.models.base import VLM, load
 from vision_zero.types import Picture
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "internvl")
@@ -219,3 +223,18 @@ def _internvl(image: int = 56) -> tuple[Any, Any]:
         chat_template=CHAT.replace("PICTURE", "<IMG_CONTEXT>\n"),
     )
     return model, processor
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@cache
+def folder(family: str) -> Path:
+    """The folder of a tiny model, built once a process and removed at its end."""
+    _KEPT.append(tempfile.TemporaryDirectory(prefix=f"tiny-{family}-"))
+    return build(family, Path(_KEPT[-1].name))
+
+
+def load_tiny(family: str, **settings: Any) -> VLM:
+    """A fresh `VLM` of a tiny model; `settings` go to `ModelConfig`."""
+    return load(ModelConfig(path=str(folder(family)), **settings), device="cpu")
