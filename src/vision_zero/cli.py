@@ -135,6 +135,46 @@ def replay(
 
 
 @app.command()
+def play(
+    recipe: Recipe,
+    civilians: Annotated[str, typer.Option(metavar="PLAYER", help="Who plays the civilians.")] = "policy",
+    spies: Annotated[str, typer.Option(metavar="PLAYER", help="Who plays the spies.")] = "policy",
+    seat: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--seat", metavar="K=PLAYER", help="Who sits on seat K (from 1), whatever its role; may be repeated."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Deals and draws.", show_default="a new one")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Play one game of a recipe at the terminal and watch it as it goes.
+
+    PLAYER is `policy` (the recipe's model; `--set model.path=RUN/checkpoints/step-000010/model` for one that
+    you trained), `human` (you: roles and thoughts of others stay hidden until the end), `api:MODEL` (an
+    OpenAI-compatible server: OPENAI_BASE_URL, OPENAI_API_KEY), or a scripted player that reads the scene
+    instead of the picture: `perfect`, `cautious`, `honest`, `vague`, `copying`, `random`.
+
+    For example: `vision-zero play recipes/nano.yaml --seat 2=human`
+    """
+    import secrets
+
+    from rich.console import Console
+
+    from vision_zero.config import load_config
+    from vision_zero.tabletop import play_one
+
+    chosen = {}
+    for item in seat or []:
+        number, sep, player = item.partition("=")
+        if not (sep and player and number.isascii() and number.isdigit()):
+            raise UserError(f"--seat {item!r} is not of the form K=PLAYER, e.g. 2=human")
+        chosen[int(number) - 1] = player
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    play_one(load_config(recipe, overrides), civilians, spies, chosen, drawn, Console())
+
+
+@app.command()
 def config(recipe: Recipe, overrides: Overrides = None) -> None:
     """Print every setting of a recipe, with overrides applied and defaults filled in. The output is a recipe."""
     import yaml
@@ -167,11 +207,7 @@ def _train(run: Path, config: Any, resume: bool) -> None:
     try:
         run_training(config, run, resume=resume)
     except KeyboardInterrupt as e:
-        checkpoints = run / "checkpoints"
-        if checkpoints.is_dir() and any(checkpoints.iterdir()):
-            typer.echo(f"\nstopped; go on with: vision-zero resume {run}", err=True)
-        else:
-            typer.echo(f"\nstopped before the first checkpoint (save.every={config.save.every}): {run}", err=True)
+        typer.echo(f"\nstopped; go on from the last checkpoint with: vision-zero resume {run}", err=True)
         raise typer.Exit(130) from e
 
 

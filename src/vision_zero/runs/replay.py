@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
+from vision_zero.runs.serialise import pictures_of
 from vision_zero.types import ABSTAIN, Change, Episode, Picture, Role, Stage, Turn
 
 Ending = Literal["caught", "escaped", "tie"]
@@ -26,9 +27,9 @@ _STYLES = {Role.CIVILIAN: "bold green", Role.SPY: "bold red"}
 
 def ending(episode: Episode) -> Ending:
     """How a game ended: the accused was a spy, the accused was none, or nobody had strictly most votes."""
-    if episode.outcome.accused is None:
-        return "tie"
-    return "caught" if episode.outcome.civilians_win else "escaped"
+    if episode.outcome.civilians_win:
+        return "caught"
+    return "tie" if episode.outcome.accused is None else "escaped"
 
 
 def render_episode(
@@ -36,70 +37,95 @@ def render_episode(
 ) -> list[Path]:
     """Print one game: seats, clues in the order spoken with private thoughts dimmed, votes, outcome, rewards.
 
-    Writes a thumbnail of each seat's picture and one of the pair side by side (the civilians' left, the
-    spy's right) into `thumbnails_dir`, prints their paths and returns them, the pair last.
+    Writes thumbnails into `thumbnails_dir`, prints their paths and returns them: one of each seat's picture,
+    then one of all different pictures side by side (the civilians' left, the spies' right).
     """
     console.print(Rule(Text(f"game {episode.id}: {_safe(episode.game)} on {_safe(episode.pair)}")))
+    render_seats(episode, console, changes)
+    roles = {seat.index: seat.role for seat in episode.seats}
+    before = None
+    for index, turn in enumerate(episode.turns):
+        advantage = None if episode.advantages is None else episode.advantages[index]
+        render_turn(turn, before, console, roles, advantage=advantage)
+        before = turn
+    return render_end(episode, console, thumbnails_dir)
+
+
+def render_seats(episode: Episode, console: Console, changes: Sequence[Change] | None = None) -> None:
+    """Print what differs between the pictures, if that is known, and who held which role."""
     for change in changes or ():
-        console.print(_line(("differs: ", "dim"), f"{change.what}: {_words(change.before)} -> {_words(change.after)}"))
+        console.print(Text(f"differs: {_safe(change.what)}: {_words(change.before)} -> {_words(change.after)}", "dim"))
     for seat in episode.seats:
-        text = _line((f"player {seat.index + 1} ", "bold"), (f"{seat.role}", _STYLES[seat.role]))
+        text = Text.assemble((f"player {seat.index + 1} ", "bold"), (f"{seat.role}", _STYLES[seat.role]))
         text.append(f"  {_safe(seat.player)} {_safe(episode.versions.get(seat.player, ''))}".rstrip(), "dim")
         if episode.rewards is not None:
             text.append(f"  reward {episode.rewards[seat.index]:+.3f}")
         console.print(text)
-    heading = ""
-    for index, turn in enumerate(episode.turns):
-        new = f"round {turn.round}" if turn.stage is Stage.CLUE else "votes"
-        if new != heading:
-            heading = new
-            console.print(Text(f"\n{heading}", style="bold underline"))
-        advantage = None if episode.advantages is None else episode.advantages[index]
-        _print_turn(episode, turn, advantage, console)
-    console.print()
-    console.print(_verdict(episode))
-    paths = _thumbnails(episode, thumbnails_dir)
-    console.print(Text(f"pictures: {paths[-1]} (civilian, spy)", style="dim"), soft_wrap=True)
-    for path in paths[:-1]:
-        console.print(Text(f"          {path}", style="dim"), soft_wrap=True)
-    return paths
 
 
-def _print_turn(episode: Episode, turn: Turn, advantage: float | None, console: Console) -> None:
-    if turn.understood.thought:
+def render_turn(
+    turn: Turn,
+    before: Turn | None,
+    console: Console,
+    roles: Mapping[int, Role] | None = None,
+    advantage: float | None = None,
+) -> None:
+    """Print one turn, with a heading where a new round begins after the turn `before`.
+
+    Without `roles` only what every player may know is shown: no role, no private thought.
+    """
+    if before is None or (before.stage, before.round) != (turn.stage, turn.round):
+        heading = f"round {turn.round}" if turn.stage is Stage.CLUE else "votes"
+        console.print(Text(f"\n{heading}", style="bold underline"))
+    if roles is not None and turn.understood.thought:
         console.print(Padding(Text(_safe(turn.understood.thought), style="dim italic"), (0, 0, 0, 4)))
     text = Text("  ")
     if turn.seat is None:
         text.append("analyst", "bold")
     else:
-        text.append(f"player {turn.seat + 1}", _STYLES[episode.seats[turn.seat].role])
-    text.append(": ")
-    if turn.stage is Stage.CLUE:
-        text.append(_safe(turn.understood.clue) if turn.understood.clue is not None else "(no clue)")
-    elif turn.understood.vote is None:
-        text.append("invalid vote")
-    elif turn.understood.vote == ABSTAIN:
-        text.append("abstains (N/A)")
-    else:
-        text.append(f"accuses player {int(turn.understood.vote) + 1}")
+        text.append(f"player {turn.seat + 1}", _STYLES[roles[turn.seat]] if roles is not None else "bold")
+    text.append(f": {_what(turn)}")
     if turn.understood.problem is not None:
-        text.append(f"  [{_safe(turn.understood.problem)}; said: {_safe(turn.utterance.text)!r}]", "yellow")
+        text.append(f"  [{_safe(turn.understood.problem)}", "yellow")
+        text.append(f"; said: {_safe(turn.utterance.text)!r}]" if roles is not None else "]", "yellow")
     if advantage is not None:
         text.append(f"  advantage {advantage:+.3f}", "dim")
     console.print(text)
 
 
+def render_end(episode: Episode, console: Console, thumbnails_dir: Path) -> list[Path]:
+    """Print the outcome, write the thumbnails, print their paths and return them."""
+    console.print()
+    console.print(_verdict(episode))
+    *seats, pair = _thumbnails(episode, thumbnails_dir)
+    console.print(Text(f"pictures: {pair}", style="dim"), soft_wrap=True)
+    for path in seats:
+        console.print(Text(f"          {path}", style="dim"), soft_wrap=True)
+    return [*seats, pair]
+
+
+def _what(turn: Turn) -> str:
+    vote = turn.understood.vote
+    if turn.stage is Stage.CLUE:
+        return "(no clue)" if turn.understood.clue is None else _safe(turn.understood.clue)
+    if vote is None:
+        return "invalid vote"
+    return "abstains (N/A)" if vote == ABSTAIN else f"votes {int(vote) + 1}"
+
+
 def _verdict(episode: Episode) -> Text:
     outcome = episode.outcome
     spies = ", ".join(str(s.index + 1) for s in episode.seats if s.role is Role.SPY)
-    votes = ", ".join(f"{v:g} against player {k + 1}" for k, v in enumerate(outcome.votes_received) if v)
-    text = Text(f"votes: {votes or 'none valid'}")
-    text.append(f"; N/A {outcome.abstained:g}, invalid {outcome.invalid:g}, voters {outcome.voters}\n")
-    sentence = {
-        "tie": f"nobody is accused: spy {spies} gets away",
-        "caught": f"player {(outcome.accused or 0) + 1} is accused: the spy is caught",
-        "escaped": f"player {(outcome.accused or 0) + 1} is accused: spy {spies} gets away",
-    }[ending(episode)]
+    received = ", ".join(f"{v:g} against player {k + 1}" for k, v in enumerate(outcome.votes_received) if v)
+    text = Text(f"{outcome.voters} voters: {received}{', ' if received else ''}")
+    text.append(f"N/A {outcome.abstained:g}, invalid {outcome.invalid:g}\n")
+    if not spies:
+        sentence = "the players win" if outcome.civilians_win else "the players lose"
+    elif outcome.accused is None:
+        sentence = f"nobody is accused: spy {spies} gets away"
+    else:
+        fate = "the spy is caught" if outcome.civilians_win else f"spy {spies} gets away"
+        sentence = f"player {outcome.accused + 1} is accused: {fate}"
     return text.append(sentence, "bold green" if outcome.civilians_win else "bold red")
 
 
@@ -110,7 +136,9 @@ def _thumbnails(episode: Episode, folder: Path) -> list[Path]:
         paths.append(folder / f"{episode.id}-player{seat.index + 1}-{seat.role}.png")
         _thumbnail(seat.picture).save(paths[-1])
     by_role = sorted(episode.seats, key=lambda seat: list(Role).index(seat.role))
-    shown = [_thumbnail(p) for p in {seat.picture.sha: seat.picture for seat in by_role}.values()]
+    # after the seats' own pictures, those that a turn showed besides
+    different = {p.sha: p for p in (*(seat.picture for seat in by_role), *pictures_of(episode))}
+    shown = [_thumbnail(p) for p in different.values()]
     pair = Image.new("RGB", (sum(t.width + _GAP for t in shown) - _GAP, max(t.height for t in shown)), "white")
     left = 0
     for thumbnail in shown:
@@ -127,12 +155,8 @@ def _thumbnail(picture: Picture) -> Image.Image:
         return ImageOps.contain(image.convert("RGB"), (_SIDE, _SIDE))
 
 
-def _words(values: object) -> str:
-    return _safe(" ".join(f"{k}={v}" for k, v in dict(values).items()) if isinstance(values, dict) else str(values))
-
-
-def _line(*parts: str | tuple[str, str]) -> Text:
-    return Text.assemble(*parts)
+def _words(values: Mapping[str, object]) -> str:
+    return _safe(" ".join(f"{k}={v}" for k, v in values.items()))
 
 
 def _safe(text: str) -> str:
