@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,8 @@ from made_games import clue, game, vote
 from vision_zero.config import CreditConfig
 from vision_zero.credit.assign import Credited, assign, seat_rewards
 from vision_zero.credit.rae import RoleAdvantage
-from vision_zero.types import ABSTAIN, Episode, Sample, Stage, Vote
+from vision_zero.errors import UserError
+from vision_zero.types import ABSTAIN, Episode, Role, Sample, Stage, Vote
 
 CLUE, DECISION = Stage.CLUE, Stage.DECISION
 
@@ -150,6 +153,13 @@ def test_normalised_per_role_every_role_weighs_the_same() -> None:
         assert values == pytest.approx([a * values[0] / raw[0] for a in raw])
     flat = by_label(credit([table([1, 1, 1])] * 2, CLUE, normalise_per_role=True).samples)
     assert flat["clue/spy"] == [0, 0]
+
+
+def test_a_game_without_a_spy_is_not_trained_on() -> None:
+    episode = table()
+    civilians = tuple(replace(seat, role=Role.CIVILIAN) for seat in episode.seats)
+    with pytest.raises(UserError, match="game 000000-0000 .* has no spy.*set game.name=spy"):
+        credit([replace(episode, seats=civilians)], CLUE)
 
 
 def test_an_analysts_votes_have_their_own_label() -> None:

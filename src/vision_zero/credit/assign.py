@@ -14,6 +14,7 @@ from vision_zero.config import CreditConfig
 from vision_zero.credit.group import EPSILON, normalise
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.rewards import clue_rewards, decision_reward, judge, whole_votes
+from vision_zero.errors import UserError
 from vision_zero.types import Episode, Role, Sample, Stage, Turn
 
 LEARNER = "policy"
@@ -98,8 +99,14 @@ def learner_turns(episode: Episode) -> Iterator[tuple[int, Turn]]:
 
 
 def spies_of(episode: Episode) -> frozenset[int]:
-    """Seats of the spies."""
-    return frozenset(seat.index for seat in episode.seats if seat.role is Role.SPY)
+    """Seats of the spies. Raises `UserError` for games of other kinds: their votes are not for seats."""
+    spies = frozenset(seat.index for seat in episode.seats if seat.role is Role.SPY)
+    if not spies:
+        raise UserError(
+            f"game {episode.id} ({episode.game}) has no spy, and credit is only known for games that have one: "
+            "it can be played but not trained; set game.name=spy"
+        )
+    return spies
 
 
 def _clue_advantages(
