@@ -158,7 +158,7 @@ def test_normalised_per_role_every_role_weighs_the_same() -> None:
 def test_a_game_without_a_spy_is_not_trained_on() -> None:
     episode = table()
     civilians = tuple(replace(seat, role=Role.CIVILIAN) for seat in episode.seats)
-    with pytest.raises(UserError, match="game 000000-0000 .* has no spy.*set game.name=spy"):
+    with pytest.raises(UserError, match=r"game 000000-0000 .* has no spy.*set game\.name=spy"):
         credit([replace(episode, seats=civilians)], CLUE)
 
 
