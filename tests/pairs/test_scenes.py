@@ -139,6 +139,22 @@ def test_make_twin_leaves_the_scene_alone() -> None:
     assert twin != scene
 
 
+def test_a_twin_is_not_given_a_shape_that_closes_the_gap() -> None:
+    """Two small spheres stand so near to each other that a cube, with its corners, would not fit."""
+    scene = make_scene(Random(1), RULES["clevr"])
+    ways = scene["directions"]["right"], scene["directions"]["behind"]
+    step = [0.86 * a + 0.45 * b for a, b in zip(*ways, strict=True)]
+    sphere = {**scene["objects"][0], "shape": "sphere", "size": "small"}
+    scene["objects"] = [{**sphere, "3d_coords": [k * step[0], k * step[1], 0.35]} for k in (0, 1)]
+    assert math.dist(*(o["3d_coords"] for o in scene["objects"])) - 0.7 == pytest.approx(0.27, abs=0.01)
+    shapes = [
+        obj["shape"]
+        for seed in range(20)
+        for obj in make_twin(Random(seed), scene, RULES["clevr"], 1, ("shape",))[0]["objects"]
+    ]
+    assert sorted(set(shapes)) == ["cylinder", "sphere"]
+
+
 def test_every_count_of_objects_occurs() -> None:
     counts = {len(make_scene(Random(seed), RULES["nano"])["objects"]) for seed in range(40)}
     assert counts == {3, 4, 5, 6}

@@ -88,7 +88,8 @@ class Body:
     def entry(self, origins: Floats, directions: Floats) -> tuple[NDArray[np.intp], Floats]:
         """Which rays enter the body and at what distance.
 
-        `origins` are (3, 1) or (3, n) and outside of the body, `directions` are unit vectors (3, n).
+        `origins` are (3, 1) or (3, n), `directions` are unit vectors (3, n). A ray that leaves the body's own
+        surface does not enter it again, for the body is convex: mirrored and shadow rays need no offset.
         """
         to = self.center - origins
         along = dot(to, directions)

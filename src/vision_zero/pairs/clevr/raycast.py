@@ -108,19 +108,16 @@ class _World:
             for light in scene["lights"].values()
         ]
 
-    def radiance(self, origins: Floats, directions: Floats, bounces: int, own: Ids | None = None) -> tuple[Floats, Ids]:
-        """Linear light (3, n) that comes back along rays, and what each ray met.
-
-        `own` names the body each ray starts from: bodies are convex, so it cannot meet that one again.
-        """
-        ids, points, normals = self._nearest(origins, directions, own)
+    def radiance(self, origins: Floats, directions: Floats, bounces: int) -> tuple[Floats, Ids]:
+        """Linear light (3, n) that comes back along rays, and what each ray met."""
+        ids, points, normals = self._nearest(origins, directions)
         light = self._shade(ids, points, normals, directions)
         m = np.flatnonzero(self.metal[ids])
         if len(m):
             n, d = normals[:, m], directions[:, m]
             mirrored = d - 2 * dot(d, n) * n
             if bounces:
-                seen, _ = self.radiance(points[:, m], mirrored, bounces - 1, ids[m])
+                seen, _ = self.radiance(points[:, m], mirrored, bounces - 1)
             else:
                 seen = self._surroundings(mirrored)
             light[:, m] += (self.albedo[:, ids[m]] * np.float32(0.85) + np.float32(0.05)) * seen
@@ -129,15 +126,13 @@ class _World:
             light[:, sky] = self._surroundings(directions[:, sky])
         return light, ids
 
-    def _nearest(self, origins: Floats, directions: Floats, own: Ids | None) -> tuple[Ids, Floats, Floats]:
+    def _nearest(self, origins: Floats, directions: Floats) -> tuple[Ids, Floats, Floats]:
         down = directions[2] < np.float32(-1e-3)
         t: Floats = np.where(down, -origins[2] / np.where(down, directions[2], np.float32(-1)), _FAR)
         ids = np.where(down, np.int8(GROUND), np.int8(SKY))
         for i, body in enumerate(self.bodies):
             hit, at = body.entry(origins, directions)
             closer = at < t[hit]
-            if own is not None:
-                closer &= own[hit] != i
             ids[hit[closer]], t[hit[closer]] = i, at[closer]
         points: Floats = origins + t * directions
         normals = np.zeros((3, len(ids)), np.float32)
@@ -165,7 +160,7 @@ class _World:
             strength = np.maximum(facing, 0) * (2 * power * far) / (square + far)
             if shadow:
                 lit = np.flatnonzero(facing > 0)
-                strength[lit[self._blocked(ids[lit], points[:, lit], to[:, lit], square[lit])]] = 0
+                strength[lit[self._blocked(points[:, lit], to[:, lit], square[lit])]] = 0
             diffuse += strength * color
             half = to[:, on] - directions[:, on]
             half /= np.sqrt(dot(half, half))
@@ -191,12 +186,12 @@ class _World:
             open_sky *= 1 - np.float32(1.6) / (near * near * near + np.float32(1.2))
         ambient[ground] *= open_sky
 
-    def _blocked(self, ids: Ids, points: Floats, to: Floats, square: Floats) -> NDArray[np.intp]:
+    def _blocked(self, points: Floats, to: Floats, square: Floats) -> NDArray[np.intp]:
         """Which points have a body between them and the light."""
-        dark = np.zeros(len(ids), bool)
-        for i, body in enumerate(self.bodies):
+        dark = np.zeros(len(square), bool)
+        for body in self.bodies:
             hit, at = body.entry(points, to)
-            dark[hit[(at * at < square[hit]) & (ids[hit] != i)]] = True
+            dark[hit[at * at < square[hit]]] = True
         return np.flatnonzero(dark)
 
     def _surroundings(self, directions: Floats) -> Floats:
