@@ -105,7 +105,7 @@ def test_votes_of_others_do_not_enter_the_policys_group() -> None:
 def test_baselines_follow_the_learners_seats_of_all_games_once_a_step() -> None:
     rae = RoleAdvantage(0.5, "update_then_subtract")
     caught, missed = table([1, 1, 1]), table([0, 0, 0])
-    frozen_spy = game([vote(0, 1)], players=["policy", "frozen", "policy", "policy"])
+    frozen_spy = game([vote(0, 0)], players=["policy", "frozen", "policy", "policy"])
     done = credit([caught, missed, frozen_spy], CLUE, rae)
     spy_rewards = [e.rewards[1] for e in done.episodes if e.rewards]
     assert rae.baselines["spy"] == pytest.approx(0.5 * (spy_rewards[0] + spy_rewards[1]) / 2)
