@@ -70,8 +70,8 @@ def train(
     """Train a model by self-play, as a recipe says.
 
     Everything goes into the run directory: settings, metrics, every game with its pictures, checkpoints.
-    Ctrl-C stops; `vision-zero resume RUN` goes on from the last checkpoint. Start several processes with
-    `torchrun` or `accelerate launch` and --out.
+    Ctrl-C stops; `vision-zero resume RUN` goes on from the last checkpoint. The recipe's `processes` start
+    by themselves; on several machines use `torchrun` and --out.
     """
     from vision_zero.config import load_config
     from vision_zero.runs.store import RunStore
@@ -83,7 +83,7 @@ def train(
         out = RunStore.create(Path("runs"), config, out).path
     elif out is None:
         raise UserError("several processes must agree on the directory of the run: give --out")
-    _train(out, config, resume=False)
+    _train(out, config)
 
 
 @app.command()
@@ -94,7 +94,7 @@ def resume(run: Run) -> None:
     """
     from vision_zero.runs.store import RunStore
 
-    _train(run, RunStore.open(run).config, resume=True)
+    _train(run, RunStore.open(run).config)
 
 
 @app.command()
@@ -201,13 +201,21 @@ def nano_make(
     make(out=out)
 
 
-def _train(run: Path, config: Any, resume: bool) -> None:
+def _train(run: Path, config: Any) -> None:
+    """Go on with a run, a new one too, in as many processes as it wants."""
+    from vision_zero.launch import is_launched, launch
+
+    if config.processes > 1 and not is_launched():
+        if code := launch(["resume", str(run)], config.processes):
+            raise typer.Exit(code)
+        return
     from vision_zero.train import train as run_training
 
     try:
-        run_training(config, run, resume=resume)
+        run_training(config, run)
     except KeyboardInterrupt as e:
-        typer.echo(f"\nstopped; go on from the last checkpoint with: vision-zero resume {run}", err=True)
+        if int(os.environ.get("RANK", "0")) == 0:
+            typer.echo(f"\nstopped; go on from the last checkpoint with: vision-zero resume {run}", err=True)
         raise typer.Exit(130) from e
 
 

@@ -236,6 +236,8 @@ class RunConfig(Node):
     seed: int = 0
     steps: Positive = 100
     games_per_step: Positive = 128
+    processes: Positive = 1
+    """Processes on this machine: GPUs, or cores where there are none. `torchrun` overrides it."""
     pairs: PairsConfig = ClevrPairs()
     game: GameConfig = GameConfig()
     model: ModelConfig = ModelConfig()

@@ -42,6 +42,6 @@ def make(folder: Callable[[str], Path]) -> Callable[..., tuple[VLM, Updater]]:
         torch.manual_seed(0)  # LoRA's first matrices are drawn from the global generator
         vlm = load(ModelConfig(path=str(folder(family)), **model), device="cpu")
         config = RunConfig.model_validate({"model": vlm.config.model_dump(), "update": update or {}, **(run or {})})
-        return vlm, Updater(vlm, config, Accelerator(cpu=True), total_steps=10)
+        return vlm, Updater(vlm, vlm.reference(), config, Accelerator(cpu=True), total_steps=10)
 
     return build_both

@@ -34,10 +34,12 @@ SHOWN = 8
 class Updater:
     """Owns the optimizer. `total_steps`: training steps of the whole run, for the schedule.
 
-    `vlm.reference()` is asked once, here: build the updater before trained weights are loaded into `vlm`.
+    `reference` is what the KL terms pull towards: `vlm.reference()`, taken before trained weights are loaded.
     """
 
-    def __init__(self, vlm: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int) -> None:
+    def __init__(
+        self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int
+    ) -> None:
         self.steps = 0
         self._vlm = vlm
         self._config = config
@@ -46,7 +48,7 @@ class Updater:
         self._scorer = Scorer(vlm, config.rollouts.temperature).to(accelerator.device)
         self._reference: Scorer | None = None
         if config.update.kl > 0 or config.credit.anchor > 0:
-            self._reference = Scorer(vlm.reference(), config.rollouts.temperature).to(accelerator.device)
+            self._reference = Scorer(reference, config.rollouts.temperature).to(accelerator.device)
         self._optimizer = MasterAdamW(dict(vlm.trainable()), config.update)
         self._optimizer.start(accelerator)
 

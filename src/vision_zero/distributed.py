@@ -1,0 +1,45 @@
+"""What several processes share. Games are split over ranks; ranks meet only between phases of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+T = TypeVar("T")
+
+
+def make_accelerator(cpu: bool) -> Accelerator:
+    """The process group and devices. Ranks wait for each other at most an hour (the longest play phase)."""
+    return Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))])
+
+
+def rank() -> int:
+    """Index of this process, 0 when it is the only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shard(items: Sequence[T]) -> list[T]:
+    """This rank's part: every world-th item, so that parts differ by at most one item."""
+    return list(items[rank() :: world()])
+
+
+def gather(parts: Sequence[T]) -> list[T]:
+    """Undo `shard` on every rank: all items in their first order."""
+    if world() == 1:
+        return list(parts)
+    everyone: list[list[T]] = [[] for _ in range(world())]
+    dist.all_gather_object(everyone, list(parts))
+    out: list[T] = []
+    for i in range(max(len(p) for p in everyone)):
+        out += [p[i] for p in everyone if i < len(p)]
+    return out

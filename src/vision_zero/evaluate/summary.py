@@ -1,0 +1,66 @@
+"""The end of a run in words and a picture: what improved, what did not, what games look like, what to do next."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+from rich.console import Console
+
+from vision_zero.config import RunConfig
+from vision_zero.evaluate.curves import plot_curves
+from vision_zero.evaluate.held_out import HeldOutGames, HeldOutResult, Play
+from vision_zero.games.base import Player
+from vision_zero.pairs import open_pairs
+from vision_zero.pairs.clevr import language
+from vision_zero.players.scripted import ScriptedPlayer
+from vision_zero.rollouts.dealing import deals_of_step
+from vision_zero.runs.files import write_atomic
+from vision_zero.runs.replay import render_episode
+from vision_zero.runs.store import RunStore
+from vision_zero.seeds import derive_seed
+
+REPLAYED = 3
+"""Games that are told in full at the end of a run."""
+
+
+def held_out_games(config: RunConfig, play: Play, start: Player) -> HeldOutGames:
+    """Games on pairs that training never deals. Where pictures come with a scene, clues are judged by it too."""
+    pairs = open_pairs(config.pairs, config.seed, "held_out")
+    seed = derive_seed(config.seed, "held_out")
+    deals = deals_of_step(pairs, seed, 0, config.evaluation.games, {})
+    facts = deals[0].pair.original.facts or {}
+    if config.game.name == "spy" and "objects" in facts:
+        return HeldOutGames(deals, play, start, ScriptedPlayer("perfect"), language.is_true)
+    return HeldOutGames(deals, play, start)
+
+
+def write_report(store: RunStore, result: HeldOutResult | None) -> None:
+    """Keep the held-out table and the curves in the run directory."""
+    if result is not None:
+        write_atomic(store.path / "held_out.json", json.dumps(result.to_json(), indent=2).encode() + b"\n")
+    plot_curves(store.read_metrics(), store.path / "curves.png")
+
+
+def print_report(store: RunStore, result: HeldOutResult | None, console: Console) -> None:
+    """Tell the person who waited: the table in sentences, games of the last step, where things lie, what is next."""
+    last = store.steps()[-1]
+    for record in islice(store.read_records(last), REPLAYED):
+        render_episode(record.episode, console, store.path / "thumbnails", record.changes)
+        console.print()
+    if result is not None:
+        console.rule(f"{result.games} held-out games, frozen start -> after {result.policy} steps")
+        for line in result.summary:
+            console.print(line, soft_wrap=True, highlight=False)
+    console.rule("where things are, and what to try next")
+    path = store.path
+    lines = [
+        f"curves                    {path / 'curves.png'}",
+        f"checkpoint                {path / 'checkpoints'} (an ordinary Hugging Face model folder inside each)",
+        f"read more games           vision-zero replay {path} --step {last} --outcome caught",
+        f"go on after a stop        vision-zero resume {path}",
+        "play against it yourself  vision-zero play --help",
+        "dashboards                tensorboard --logdir runs",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,72 @@
+"""Starts the processes of a run on this machine. For several machines use `torchrun`, which sets the same variables."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0
+
+
+def is_launched() -> bool:
+    """True in a process that this module, torchrun or accelerate started: it must not start others."""
+    return "WORLD_SIZE" in os.environ
+
+
+def launch(arguments: Sequence[str], processes: int) -> int:
+    """Run `vision-zero ARGUMENTS` in `processes` processes that find each other; the exit code of the first that fails.
+
+    Rank 0 has the terminal; the others print errors only. When one fails or the user interrupts, all end.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running: list[subprocess.Popen[bytes]] = []
+    for rank in range(processes):
+        env = os.environ | {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(processes),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(processes),
+        }
+        command = [sys.executable, "-m", "vision_zero.cli", *arguments]
+        running.append(subprocess.Popen(command, env=env, stdout=None if rank == 0 else subprocess.DEVNULL))
+    try:
+        return _wait(running)
+    except KeyboardInterrupt:
+        # The terminal has interrupted them too; they say their last words themselves.
+        return _wait(running) or 130
+    finally:
+        _end(running)
+
+
+def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
+    """0 when all have ended well, else the first bad exit code, at once."""
+    while True:
+        codes = [p.poll() for p in running]
+        bad = [code for code in codes if code]
+        if bad:
+            return bad[0] if bad[0] > 0 else 128 - bad[0]
+        if all(code == 0 for code in codes):
+            return 0
+        time.sleep(POLL_SECONDS)
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    for p in running:
+        if p.poll() is None:
+            p.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for p in running:
+        try:
+            p.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()

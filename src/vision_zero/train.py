@@ -1,0 +1,179 @@
+"""The loop: play, credit, old and reference log-probs, update, report, save. Read `Trainer.step` first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from vision_zero.config import RunConfig
+from vision_zero.credit.assign import LEARNER, assign
+from vision_zero.credit.measures import measures, stage_measures
+from vision_zero.credit.rae import RoleAdvantage
+from vision_zero.credit.stages import StageScheduler
+from vision_zero.distributed import gather, make_accelerator, shard
+from vision_zero.errors import UserError
+from vision_zero.evaluate.summary import held_out_games, print_report, write_report
+from vision_zero.games import make_game
+from vision_zero.games.base import Deal, Player
+from vision_zero.models.base import load
+from vision_zero.pairs import open_pairs
+from vision_zero.players.policy import PolicyPlayer
+from vision_zero.rollouts.dealing import deals_of_step
+from vision_zero.rollouts.hf import HfEngine
+from vision_zero.rollouts.runner import play
+from vision_zero.runs import checkpoint
+from vision_zero.runs.reporter import Reporter, Silent
+from vision_zero.runs.store import RunStore
+from vision_zero.types import Episode, Picture, Role, Sample
+from vision_zero.update.sight import sight_check
+from vision_zero.update.updater import Updater
+
+FROZEN = "frozen"
+"""Name of the player with the weights that training started from."""
+SIGHT_SAMPLES = 16
+BLIND = 1e-6
+"""Mean change of log-probs below which a model does not see its pictures."""
+
+
+def train(config: RunConfig, run_dir: Path, console: Console | None = None) -> None:
+    """Train until `config.steps` steps are done, from the last whole checkpoint in `run_dir` if it has one.
+
+    `run_dir` was made by `RunStore.create`. A run that was stopped ends as if it had never been. Raises
+    `UserError` for everything that the user can mend.
+    """
+    accelerator = make_accelerator(cpu=not torch.cuda.is_available())
+    # Opened after the processes have met: the first of them may only just have made it.
+    trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
+    trainer.restore()
+    trainer.run()
+    trainer.summarise()
+
+
+class Trainer:
+    """Everything that a run holds in memory; the same on every process but for the games it plays itself."""
+
+    def __init__(self, config: RunConfig, store: RunStore, accelerator: Accelerator, console: Console) -> None:
+        self.config, self.store, self.accelerator, self.console = config, store, accelerator, console
+        self.pairs = open_pairs(config.pairs, config.seed, "train")
+        self.game = make_game(config.game)
+        self.vlm = load(config.model, self.accelerator.device)
+        start = self.vlm.reference()
+        self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
+        temperature, batch = config.rollouts.temperature, config.rollouts.batch_size
+        self.policy = PolicyPlayer(LEARNER, self.vlm, HfEngine(self.vlm, batch), temperature, version="0")
+        self.frozen = PolicyPlayer(FROZEN, start, HfEngine(start, batch), temperature, version="start")
+        self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
+        self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
+        self.stages = StageScheduler(config.credit.stages)
+        self.done = 0
+        """Steps done so far; also the version of the policy's weights."""
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """All state that is not the model's weights. Deals, seeds and pairs follow from the step and need none."""
+        return {"updater": self.updater, "rae": self.rae, "stages": self.stages}
+
+    def run(self) -> None:
+        """All steps that are left."""
+        with self._reporter() as report:
+            while self.done < self.config.steps:
+                self.step(report)
+                if self.done % self.config.save.every == 0 or self.done == self.config.steps:
+                    report.phase("save")
+                    self.save()
+
+    def step(self, report: Reporter | Silent) -> None:
+        """One step of training, on the stage that is due."""
+        began, stage = time.monotonic(), self.stages.stage
+        report.phase("play")
+        deals = deals_of_step(self.pairs, self.config.seed, self.done, self.config.games_per_step, self.cast)
+        episodes = self.play(deals)
+        played = time.monotonic()
+        report.phase("credit")
+        credited = assign(episodes, stage, self.config.credit, self.rae)
+        mine = {deal.id for deal in shard(deals)}
+        samples = [s for s in credited.samples if s.episode in mine]
+        pictures = {seat.picture.sha: seat.picture for e in episodes for seat in e.seats}
+        pictures |= {p.sha: p for d in deals for p in (d.pair.original, d.pair.modified) if p}
+        report.phase("score")
+        scored = self.updater.prepare(samples, pictures)
+        report.phase("update")
+        updated = self.updater.step(scored, pictures)
+        report.phase("credit")
+        metrics: dict[str, float | int | str] = {
+            "stage": str(stage),
+            **measures(credited.episodes, self.config.credit),
+            **{f"baseline/{role}": value for role, value in self.rae.baselines.items()},
+            **{f"update/{name}": value for name, value in updated.items() if not name.startswith("seconds/")},
+        }
+        change = self.stages.update(*stage_measures(credited.episodes))
+        metrics |= {"stage/accuracy": self.stages.accuracy, "stage/na": self.stages.na}
+        if self.done % self.config.sight_check_every == 0:
+            report.phase("sight")
+            metrics["sight"] = self.check_sight(samples, pictures)
+        if change:
+            metrics["stage/switch"] = change.reason
+            report.note(change.reason)
+        metrics |= {
+            "seconds/play": played - began,
+            **{name: value for name, value in updated.items() if name.startswith("seconds/")},
+            "seconds/step": time.monotonic() - began,
+            "games_per_second": len(episodes) / (played - began),
+        }
+        report.step(self.done, metrics, credited.episodes, [deal.pair for deal in deals])
+        self.done += 1
+        self.policy.version = str(self.done)
+
+    def play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
+        """Play all deals, each process its share; every process gets all episodes in the order of the deals."""
+        return gather(play(self.game, shard(deals), players or {LEARNER: self.policy, FROZEN: self.frozen}))
+
+    def check_sight(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
+        """How much log-probs of a few samples change without their pictures. Raises `UserError` if not at all."""
+        shown = samples[:SIGHT_SAMPLES]
+        change = sight_check(self.updater, shown, pictures)
+        if change < BLIND:
+            raise UserError(
+                f"log-probs do not depend on the pictures (mean change {change:.2e} over {len(shown)} samples): "
+                "the model is blind, training would be meaningless. Check model.path and its processor"
+            )
+        return change
+
+    def save(self) -> None:
+        """Write a checkpoint that `restore` continues from."""
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.store.checkpoints, self.done, self.vlm, self.states, self.config.save.keep)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self) -> None:
+        """Go back to the last whole checkpoint, or to the start if there is none, and forget what came after it."""
+        found = checkpoint.latest(self.store.checkpoints)
+        if found is not None:
+            checkpoint.load(found, self.vlm, self.states)
+            self.done = found.step
+            self.policy.version = str(self.done)
+        if self.accelerator.is_main_process:
+            self.store.truncate_after(self.done - 1)
+        self.accelerator.wait_for_everyone()
+
+    def summarise(self) -> None:
+        """Held-out games against the frozen start, curves, and some games to read."""
+        result = None
+        if self.config.evaluation.games:
+            held_out = held_out_games(self.config, self.play, self.frozen)
+            with self.console.status("playing held-out games against the frozen start"):
+                result = held_out.evaluate(self.policy)
+        if self.accelerator.is_main_process:
+            write_report(self.store, result)
+            print_report(self.store, result, self.console)
+
+    def _reporter(self) -> Reporter | Silent:
+        if not self.accelerator.is_main_process:
+            return Silent()
+        return Reporter(self.store, self.config.steps, self.done, self.console)
