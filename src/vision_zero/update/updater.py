@@ -37,9 +37,7 @@ class Updater:
     `reference` is what the KL terms pull towards: `vlm.reference()`, taken before trained weights are loaded.
     """
 
-    def __init__(
-        self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int
-    ) -> None:
+    def __init__(self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int) -> None:
         self.steps = 0
         self._vlm = vlm
         self._config = config
