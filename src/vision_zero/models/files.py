@@ -85,7 +85,7 @@ def restore_weights(model: Any, folder: Path, config: ModelConfig) -> None:
     try:
         model.load_state_dict(saved.state_dict(), strict=True)
     except RuntimeError as e:
-        raise UserError(f"{folder} holds another model than the one being restored: {e}") from e
+        raise UserError(f"{folder} holds another model than the one being restored ({_first_line(e)})") from e
 
 
 def restore_adapter(model: Any, folder: Path) -> None:
@@ -94,7 +94,7 @@ def restore_adapter(model: Any, folder: Path) -> None:
         weights = peft.load_peft_weights(str(folder), device="cpu")
         report: Any = peft.set_peft_model_state_dict(model, weights)
     except (OSError, ValueError, RuntimeError) as e:
-        raise UserError(f"{folder} holds no adapter that fits this model: {e}") from e
+        raise UserError(f"{folder} holds no adapter that fits this model ({_first_line(e)}); check model.lora") from e
     missing = [k for k in report.missing_keys if "lora_" in k]
     if missing or report.unexpected_keys:
         raise UserError(
@@ -117,9 +117,12 @@ def quiet() -> Iterator[None]:
 
 
 def _cannot_load(path: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()
-    first = reason[0] if reason else type(error).__name__
     return (
-        f"cannot load model {path!r}: {first} (give `nano`, a folder with a whole Hugging Face model, or a Hub id; "
-        "without a network download the model first and give its folder)"
+        f"cannot load model {path!r}: {_first_line(error)} (give `nano`, a folder with a whole Hugging Face model, "
+        "or a Hub id; without a network download the model first and give its folder)"
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
