@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from rich.console import Console
-from stored_games import PAIR, game
 
+from tests.runs.stored_games import PAIR, game
 from vision_zero.runs.replay import ending, render_episode
 from vision_zero.types import ABSTAIN, Episode, Turn
 

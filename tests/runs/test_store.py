@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stored_games import MODIFIED, ORIGINAL, PAIR, game, picture
 
+from tests.runs.stored_games import MODIFIED, ORIGINAL, PAIR, game, picture
 from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.runs import provenance
