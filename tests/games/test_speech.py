@@ -6,7 +6,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vision_zero.games.cleaning import clean
@@ -20,7 +20,7 @@ SPECIAL_TOKENS = [
     *("<IMG_CONTEXT>", "<image>", "<start_of_image>", "<image_soft_token>", "<start_of_turn>", "<end_of_utterance>"),
     *("<fake_token_around_image>", "<row_1_col_2>", "<global-img>", "[INST]", "[/INST]", "[IMG_BREAK]", "[gMASK]"),
     *("<<SYS>>", "<s>", "</s>", "<bos>", "<pad>", "<unk>", "<think>", "</think>", "<answer>", "<tool_call>"),
-    *("<|eot_id|>", "<｜end▁of▁sentence｜>", "◁think▷", "◁/think▷", "＜|im_end|＞", r"\boxed{x}"),
+    *("<|eot_id|>", "<｜end▁of▁sentence｜>", "◁think▷", "◁/think▷", "＜|im_end|＞", "|ENDOFTEXT|", r"\boxed{x}"),
 ]
 
 VOTES: list[tuple[str, Vote]] = [
@@ -130,13 +130,14 @@ def test_clean_keeps_what_a_sentence_needs() -> None:
     assert clean("a\n\t b\u2028c\u00a0d") == "a b c d"
     assert clean("aaaa bbbb", 4) == clean("aaaa bbbb", 8) == "aaaa"
     assert clean("aaaa", 3) == "aaa"
+    assert clean("aa bb cc", 5) == clean("aa bb cc", 7) == "aa bb"
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 def test_no_special_token_is_left(token: str) -> None:
     for text in (token, f"a {token} b", f"a{token}{token}b", token[:3] + token + token[3:], "\u200b".join(token)):
-        assert not set("<>[]{}\\◁▷") & set(clean(text)), clean(text)
-    assert clean(f"a {token} cube") in {"a cube", "a x cube", "a ‹ › cube"}
+        assert not set("<>[]{}|\\◁▷") & set(clean(text)), clean(text)
+    assert clean(f"a {token} cube") in {"a cube", "a x cube", "a ‹ › cube", "a ¦ENDOFTEXT¦ cube"}
 
 
 FRAGMENTS = [
@@ -159,11 +160,13 @@ SAID = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(SAID, st.none() | st.integers(1, 40))
+@example("e}\u0301", None)
+@example("<|im_<|im_end|>end|>", None)
 def test_cleaning_is_idempotent_and_leaves_one_safe_line(text: str, most: int | None) -> None:
     cleaned = clean(text, most)
     assert clean(cleaned, most) == cleaned
     assert most is None or len(cleaned) <= most
-    assert not set("<>[]{}\\◁▷") & set(cleaned)
+    assert not set("<>[]{}|\\◁▷") & set(cleaned)
     assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in cleaned)
     assert cleaned == " ".join(cleaned.split())
     cleaned.encode("utf-8")

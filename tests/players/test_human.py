@@ -16,6 +16,7 @@ from vision_zero.config import GameConfig
 from vision_zero.errors import UserError
 from vision_zero.games import make_game
 from vision_zero.games.base import Deal, Result
+from vision_zero.players.encoding import media_type
 from vision_zero.players.human import HumanPlayer
 from vision_zero.types import ABSTAIN, ImagePair, Picture, Role
 
@@ -75,6 +76,9 @@ def test_a_judge_and_a_seat_with_two_pictures(tmp_path: Path) -> None:
     assert result.turns[-1].understood.vote == 0
 
 
-def test_clues_are_shown_as_they_are_and_the_end_of_input_is_an_error(tmp_path: Path) -> None:
+def test_the_end_of_input_and_a_broken_picture_are_errors_with_a_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the input ended"):
         play(["a red cube"], tmp_path)
+    broken = Picture(b"not an image")
+    with pytest.raises(UserError, match=f"picture {broken.sha[:12]} is not an image file"):
+        media_type(broken)

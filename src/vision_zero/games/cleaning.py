@@ -2,7 +2,7 @@
 
 A clue goes into other players' prompts and onto people's screens. Whatever a player writes, no special
 token of a chat template, no box, no tag and no invisible character may get there. Instead of a list of
-known tokens, the characters that every such token needs (angle and square brackets, backslash, braces)
+known tokens, the characters that every such token needs (angle and square brackets, bars, backslash, braces)
 do not survive at all, so that no order of removals can put a token together.
 """
 
@@ -13,7 +13,9 @@ import unicodedata
 
 _TAG = re.compile(r"<[^\s<>]{1,64}>|\[/?g?[A-Z][A-Z_]{0,64}\]|◁[^\s◁▷]{1,64}▷")
 _COMMAND = re.compile(r"\\[A-Za-z]++\*?\s*+\{")
-_HARMLESS = str.maketrans({"<": "‹", ">": "›", "◁": "‹", "▷": "›", "[": "(", "]": ")", "{": " ", "}": None, "\\": None})
+_HARMLESS = str.maketrans(
+    {"|": "¦", "<": "‹", ">": "›", "◁": "‹", "▷": "›", "[": "(", "]": ")", "{": " ", "}": None, "\\": None}
+)
 
 # Unicode's default-ignorable characters that are not of a control category, and pictures of nothing.
 _INVISIBLE = re.compile(

@@ -126,7 +126,8 @@ def tally(votes: Sequence[Sequence[Vote]], seats: int, spies: Collection[int]) -
     """Count the votes, `votes[v]` being all answers of voter v; a voter counts once, split over its answers.
 
     The seat with strictly most votes is accused; nobody is after a tie or when nobody named a seat.
-    The civilians win if the accused is a spy. Every voter must have at least one answer.
+    The civilians win if the accused is a spy. Every voter must have at least one answer, and there
+    must be two seats or more.
     """
     total: defaultdict[Vote, Fraction] = defaultdict(Fraction)  # exact, so that a tie of thirds is a tie
     for answers in votes:
@@ -134,7 +135,7 @@ def tally(votes: Sequence[Sequence[Vote]], seats: int, spies: Collection[int]) -
             total[vote] += Fraction(1, len(answers))
     received = [total[k] for k in range(seats)]
     most = max(received)
-    accused = received.index(most) if most > 0 and received.count(most) == 1 else None
+    accused = received.index(most) if received.count(most) == 1 else None
     return Outcome(
         accused=accused,
         civilians_win=accused in spies,
