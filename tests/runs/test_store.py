@@ -151,6 +151,15 @@ def test_every_picture_is_stored_once_under_its_hash(store: RunStore) -> None:
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_picture_that_a_power_failure_left_empty_is_written_again(store: RunStore) -> None:
+    store.write_episodes(0, [game()])
+    for path in (store.path / "images").iterdir():
+        path.write_bytes(b"")
+    store.write_episodes(1, [game(0, 1)])
+    assert list(store.read_episodes(1)) == [game(0, 1)]
+    assert store.picture(ORIGINAL.sha).facts == ORIGINAL.facts
+
+
 @pytest.mark.parametrize(("format", "suffix"), [("JPEG", ".jpg"), ("WEBP", ".webp")])
 def test_pictures_keep_their_bytes_and_their_kind(store: RunStore, format: str, suffix: str) -> None:
     photo = picture("green", format)

@@ -14,14 +14,19 @@ from vision_zero.types import JSON
 log = logging.getLogger(__name__)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Make or replace a file so that readers, and whoever comes after a crash, see all of it or none of it."""
+def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
+    """Make or replace a file so that readers, and whoever comes after a crash, see all of it or none of it.
+
+    Not `durable`, it is not forced to disk (which takes milliseconds a file): it survives the end of the
+    process, but a power failure may leave it empty.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -205,11 +205,11 @@ class RunStore:
 
     def _keep(self, picture: Picture) -> None:
         path = self._images / f"{picture.sha}{_suffix(picture)}"
-        if not path.exists():
-            write_atomic(path, picture.data)
+        if _is_absent(path):
+            write_atomic(path, picture.data, durable=False)
         facts = self._images / f"{picture.sha}.facts.json"
-        if picture.facts is not None and not facts.exists():
-            write_atomic(facts, dumps(dict(picture.facts)).encode())
+        if picture.facts is not None and _is_absent(facts):
+            write_atomic(facts, dumps(dict(picture.facts)).encode(), durable=False)
 
     # Resuming
 
@@ -240,6 +240,11 @@ def _vacant(root: Path, name: str) -> Path:
             number += 1
         else:
             return path
+
+
+def _is_absent(path: Path) -> bool:
+    """Not there, or left empty by a power failure."""
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _plain(name: str, value: object) -> float | int | str:
