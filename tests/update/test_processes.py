@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny_models import folder
 from tests.update.made_samples import as_sampled, games
 from tests.update.worker import UPDATE
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(make: Callable[..., Any], folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_two_processes_equal_one(make: Callable[..., Any], tmp_path: Path) -> None:
     worker = Path(__file__).with_name("worker.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
