@@ -127,7 +127,7 @@ class Utterance:
     log-probability of `ids[i]` under the distribution it was sampled from; the end token is included)
     and `text` is only a view. For people, scripts and remote APIs they are empty.
 
-    Example: `Utterance("a red cube .", StopReason.END_OF_TURN, prompt, (9, 31, 40, 8, 2), (-0.1, -2.0, -0.6, -0.1, -0.0))`
+    Example: `Utterance("a cube .", StopReason.END_OF_TURN, prompt, (9, 40, 8, 2), (-0.1, -2.0, -0.1, -0.0))`
     """
 
     text: str
@@ -195,7 +195,7 @@ class Outcome:
     was asked several times counts once, split over its answers. `accused` is the seat with strictly
     most votes, None for a tie or when all abstained.
 
-    Example: `Outcome(accused=2, civilians_win=True, votes_received=(0.0, 0.5, 2.5, 0.0), abstained=0.0, invalid=0.0, voters=3)`
+    Example: `Outcome(2, True, votes_received=(0.0, 0.5, 2.5, 0.0), abstained=0.0, invalid=0.0, voters=3)`
     """
 
     accused: int | None
@@ -234,7 +234,7 @@ class Sample:
     `advantage=None`: it only pulls the policy towards the reference on its tokens.
     `sampling_logprobs` come from the engine; the update computes its own before the first step.
 
-    Example: `Sample(prompt, (9, 31, 40, 8, 2), (-0.1, -2.0, -0.6, -0.1, -0.0), advantage=0.12, label="clue/spy", episode="000012-0007", turn=3)`
+    Example: `Sample(prompt, (9, 40, 8, 2), (-0.1, -2.0, -0.1, -0.0), 0.12, "clue/spy", "000012-0007", turn=3)`
     """
 
     prompt: Prompt
