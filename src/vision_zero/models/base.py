@@ -59,7 +59,8 @@ class VLM:
     """A loaded model, its processor and its family.
 
     Shapes: B rows, L tokens, H hidden size, V logits, A position axes (3 for M-RoPE, else 1).
-    `model` is the Transformers (or PEFT) module that holds the parameters.
+    `model` is the Transformers (or PEFT) module that holds the parameters. What is frozen is decided when
+    the VLM is made, not later.
     """
 
     def __init__(self, model: Any, processor: Any, config: ModelConfig) -> None:
@@ -120,6 +121,12 @@ class VLM:
     def vision_frozen(self) -> bool:
         """True if nothing between pixels and features is trained: features are then computed once a picture."""
         return not any(p.requires_grad for part in self.vision_parts for p in part.parameters())
+
+    @property
+    def context(self) -> int:
+        """Most tokens, prompt and completion together, that the model was made for."""
+        length: int = self.network.config.get_text_config().max_position_embeddings
+        return length
 
     @property
     def device(self) -> torch.device:

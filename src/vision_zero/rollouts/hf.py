@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.rollouts.engine import Completion, Request
 from vision_zero.rollouts.sampling import draw, uniforms
@@ -69,11 +70,13 @@ class HfEngine:
         self._vlm, self._batch_size = vlm, batch_size
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request, in order. Raises `ValueError` if a prompt and its pictures do not match."""
+        """One completion per request, in order.
+
+        Raises `ValueError` if a prompt and its pictures do not match, `UserError` if a prompt and its token
+        budget do not fit the model: nothing is ever cut off.
+        """
         for request in requests:
-            given = tuple(p.sha for p in request.pictures)
-            if given != request.prompt.pictures:
-                raise ValueError(f"the prompt has the pictures {request.prompt.pictures}, the request brings {given}")
+            self._check(request)
         # Prompts of like length together, equal prompts side by side.
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt.ids), requests[i].prompt.ids, i))
         done: dict[int, Completion] = {}
@@ -82,6 +85,17 @@ class HfEngine:
                 batch = order[start : start + self._batch_size]
                 done.update(zip(batch, self._complete([requests[i] for i in batch]), strict=True))
         return [done[i] for i in range(len(requests))]
+
+    def _check(self, request: Request) -> None:
+        given = tuple(p.sha for p in request.pictures)
+        if given != request.prompt.pictures:
+            raise ValueError(f"the prompt has the pictures {request.prompt.pictures}, the request brings {given}")
+        length = len(request.prompt.ids)
+        if length + request.max_new_tokens > self._vlm.context:
+            raise UserError(
+                f"a prompt of {length} tokens and {request.max_new_tokens} new ones exceed the model's context "
+                f"of {self._vlm.context}: lower game.rounds, game.max_clue_tokens, game.max_vote_tokens or model.max_pixels"
+            )
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         rows = [_Row(r) for r in requests]
