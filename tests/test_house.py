@@ -60,7 +60,6 @@ EDGES: dict[str, set[str]] = {
         "evaluate",
     },
     "tabletop": {"pairs", "games", "players", "models", "rollouts", "runs"},
-    "launch": set(),
     "cli": {"pairs", "models.nano", "plan", "runs", "evaluate", "viewer", "tabletop", "train", "launch"},
 }
 """Module or room -> modules or rooms that it may import, besides `FREE` and its own room."""

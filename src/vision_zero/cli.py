@@ -189,16 +189,19 @@ def config(recipe: Recipe, overrides: Overrides = None) -> None:
 def nano_make(
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Directory of the checkpoint; going on where it was stopped if it has one."),
+        typer.Option(metavar="DIR", help="Directory of the checkpoint."),
     ],
+    seed: Annotated[int, typer.Option(min=0, help="Scenes and first weights.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
 ) -> None:
     """Build the tiny model from nothing: render scenes, learn to see and to speak, report its accuracies.
 
-    Needs about an hour on two cores. Equal versions on equal machines give equal weights.
+    Needs about an hour on two cores. Ctrl-C stops; the same command goes on from there. Equal arguments give
+    equal weights on equal machines.
     """
     from vision_zero.models.nano import make
 
-    make(out=out)
+    make(out=out, seed=seed, workers=workers)
 
 
 def _train(run: Path, config: Any) -> None:
