@@ -94,7 +94,7 @@ class HfEngine:
         if length + request.max_new_tokens > self._vlm.context:
             raise UserError(
                 f"a prompt of {length} tokens and {request.max_new_tokens} new ones exceed the model's context "
-                f"of {self._vlm.context}: lower game.rounds, game.max_clue_tokens, game.max_vote_tokens or model.max_pixels"
+                f"of {self._vlm.context}: lower game.rounds, game.max_*_tokens or model.max_pixels"
             )
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
