@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_models import picture
-from tests.update.made_samples import game
+from tests.update.made_samples import game, games
 from vision_zero.models.base import VLM
 from vision_zero.types import Message, Picture, PicturePart, Sample, TextPart
 from vision_zero.update.samples import flatten
@@ -33,8 +33,8 @@ def scores(
     scorer = Scorer(vlm, temperature=0.8).train()
     logprobs, entropies = torch.empty_like(scored.sampling), torch.empty_like(scored.sampling)
     vlm.model.zero_grad(set_to_none=True)
-    for group in plan(trees, per_batch):
-        batch = collate(group, samples, scored.offsets, vlm.pad_id)
+    for rows in plan(trees, per_batch, pack):
+        batch = collate(rows, samples, scored.offsets, vlm.pad_id)
         lp, entropy = scorer(batch, pictures)
         (coefficients[batch.tokens] * lp).sum().backward()
         logprobs[batch.tokens], entropies[batch.tokens] = lp.detach(), entropy
@@ -109,6 +109,14 @@ def test_two_pictures_with_equal_placeholders_are_told_apart(make: Make) -> None
     n = len(common.ids)
     assert (logprobs[:n] - logprobs[n:]).abs().max() > 0.01
     assert_equal(vlm, [common, twin], pictures)
+
+
+def test_trees_that_share_a_row(make: Make) -> None:
+    vlm, _ = make()
+    samples, pictures = games(vlm, 3)
+    trees = build_trees(samples, vlm.positions, [vlm.image_token_id], 2048)
+    assert any(len(row) > 1 for rows in plan(trees, 2048) for row in rows)
+    assert_equal(vlm, samples, pictures)
 
 
 def test_several_pictures_in_one_prompt(make: Make) -> None:

@@ -30,34 +30,33 @@ def trees_of(samples: list[Sample], limit: int = 1000) -> list[Tree]:
     return build_trees(samples, positions, [PICTURE], limit)
 
 
-def paths(tree: Tree, mask: torch.Tensor, samples: list[Sample]) -> dict[int, list[int]]:
-    """What each sample's last predictor can see, in storage order: its own sequence, if the tree is right."""
-    return {
-        i: mask[predictors[-1]].nonzero().flatten().tolist()
-        for i, predictors in zip(tree.samples, tree.predictors, strict=True)
-    }
-
-
-def check(samples: list[Sample], trees: list[Tree]) -> None:
-    """Every sample is exactly once in the trees, and a walk to its end reads its ids, positions and targets."""
-    assert sorted(i for t in trees for i in t.samples) == list(range(len(samples)))
+def check(samples: list[Sample], trees: list[Tree], limit: int = 1000) -> None:
+    """Every sample is exactly once in the batches, and what its last predictor can see, in storage order, is its
+    own sequence: ids, positions and targets."""
     offsets = np.cumsum([0, *(len(s.ids) for s in samples)])[:-1].tolist()
-    batch = collate(trees, samples, offsets, pad_id=0)
-    mask = batch.attention_mask()
-    if mask.dim() == 2:
+    seen: list[int] = []
+    for rows in plan(trees, limit):
+        batch = collate(rows, samples, offsets, pad_id=0)
         size = batch.ids.shape[1]
-        mask = (torch.ones(size, size).tril().bool() & mask[:, None, :])[:, None]
-    for row, tree in enumerate(trees):
-        for i, path in paths(tree, mask[row, 0], samples).items():
+        mask = batch.attention_mask()
+        if mask.dim() == 2:
+            mask = (torch.ones(size, size).tril().bool() & mask[:, None, :])[:, None]
+        node_of = dict(zip(batch.tokens.tolist(), batch.node.tolist(), strict=True))
+        target_of = dict(zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True))
+        assert (batch.node.diff() >= 0).all()
+        for i in batch.samples:
             s = samples[i]
-            sequence = s.prompt.ids + s.ids[:-1]
-            assert batch.ids[row, path].tolist() == list(sequence)
+            own = range(offsets[i], offsets[i] + len(s.ids))
+            nodes = [node_of[t] for t in own]
+            [row] = set(batch.rows[nodes].tolist())
+            columns = batch.columns[nodes].tolist()
+            path = mask[row, 0, columns[-1]].nonzero().flatten().tolist()
+            assert batch.ids[row, path].tolist() == list(s.prompt.ids + s.ids[:-1])
             assert batch.positions[:, row, path].tolist() == positions(s.prompt, len(s.ids))[:, : len(path)].tolist()
-            assert list(tree.predictors[tree.samples.index(i)]) == path[len(s.prompt.ids) - 1 :]
-    flat = [t for s in samples for t in s.ids]
-    assert [flat[t] for t in batch.tokens.tolist()] == batch.targets.tolist()
-    assert sorted(batch.tokens.tolist()) == list(range(len(flat)))
-    assert (batch.node.diff() >= 0).all()
+            assert columns == path[len(s.prompt.ids) - 1 :]
+            assert [target_of[t] for t in own] == list(s.ids)
+            seen.append(i)
+    assert sorted(seen) == list(range(len(samples)))
 
 
 def test_a_game_becomes_its_trie() -> None:
@@ -98,7 +97,8 @@ def test_episodes_are_apart_and_packing_can_be_off() -> None:
     assert [t.samples for t in trees_of(samples)] == [(0, 1), (2,)]
     apart = build_trees(samples, positions, [PICTURE], 100, pack="none")
     assert [t.samples for t in apart] == [(0,), (1,), (2,)]
-    assert not collate(apart, samples, [0, 1, 2], 0).branched
+    [rows] = plan(apart, 100, pack="none")
+    assert collate(rows, samples, [0, 1, 2], 0).attention_mask().shape == (3, 2)
 
 
 def test_a_tree_over_the_limit_is_cut_between_samples() -> None:
@@ -118,17 +118,23 @@ def test_a_sample_without_sampled_tokens_is_refused() -> None:
         trees_of([sample((1, 2), ())])
 
 
-def test_plan_keeps_rows_times_longest_within_the_limit() -> None:
+def test_plan_fills_rows_and_keeps_them_within_the_limit() -> None:
     rng = random.Random(0)
     samples = [
         sample(tuple(rng.randrange(1, 9) for _ in range(rng.randint(2, 40))), (1, 2), episode=str(e)) for e in range(50)
     ]
     trees = trees_of(samples)
-    batches = plan(trees, 100)
-    assert sorted(i for b in batches for t in b for i in t.samples) == list(range(50))
-    assert all(len(b) * max(map(len, b)) <= 100 for b in batches)
-    # No two neighbours would have fitted into one.
-    assert all((len(a) + 1) * len(a[0]) > 100 for a in batches[:-1])
+    check(samples, trees, limit=100)
+    padded = []
+    for pack in ("tree", "none"):
+        batches = plan(trees, 100, pack)  # type: ignore[arg-type]
+        sizes = [(len(rows), max(sum(map(len, row)) for row in rows)) for rows in batches]
+        assert all(rows * width <= 100 for rows, width in sizes)
+        assert sorted(i for rows in batches for row in rows for t in row for i in t.samples) == list(range(50))
+        assert pack == "tree" or all(len(row) == 1 for rows in batches for row in rows)
+        padded.append(sum(rows * width for rows, width in sizes))
+    total = sum(map(len, trees))
+    assert total <= padded[0] < 1.05 * total < padded[1]
 
 
 tokens = st.integers(1, 3)
@@ -150,7 +156,7 @@ def made_games(draw: st.DrawFn) -> list[Sample]:
 def test_any_tree_reads_like_its_samples(samples: list[Sample], limit: int) -> None:
     trees = trees_of(samples, limit)
     assert all(len(t) <= limit for t in trees)
-    check(samples, trees)
+    check(samples, trees, limit)
 
 
 @given(made_games(), st.randoms(use_true_random=False))

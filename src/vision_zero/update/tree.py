@@ -7,6 +7,7 @@ hidden states, log-probs and gradients equal those of the samples computed apart
 
 In depth-first order the descendants of node j are exactly the nodes j+1 ... end[j]-1. Ancestry is therefore
 two comparisons, and a row of N nodes carries N integers instead of an (N, N) mask until the forward needs it.
+Several trees in one row are kept apart by the same rule.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Tree:
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """B rows of at most N nodes that go through the model together. Rows are padded on the right.
+    """B rows of at most N nodes that go through the model together; rows hold whole trees, padded on the right.
 
     `ids` (B, N), `positions` (A, B, N), `end` (B, N) as in `Tree` (a padding node is its own tree), `lengths`
     (B,); `pictures`: hashes in the order of their placeholders; `rows`, `columns` (U,): the nodes whose logits
@@ -80,7 +81,7 @@ class MicroBatch:
     def attention_mask(self) -> torch.Tensor:
         """What each node may attend to, True where allowed.
 
-        (B, 1, N, N) by ancestry; (B, N), True at real nodes, if no row has a branch: causal order is all
+        (B, 1, N, N) by ancestry; (B, N), True at real nodes, if each row is one sequence: causal order is all
         there is to say then, and kernels that take no other mask can run.
         """
         column = torch.arange(self.ids.shape[1], device=self.ids.device)
@@ -209,34 +210,58 @@ class _Growing:
         )
 
 
-def plan(trees: Sequence[Tree], tokens_per_batch: int) -> list[list[Tree]]:
-    """Group trees of similar length so that rows times longest row stays within `tokens_per_batch`."""
-    batches: list[list[Tree]] = []
-    for tree in sorted(trees, key=len, reverse=True):
-        # Sorted: the first row of a batch is its longest.
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= tokens_per_batch:
-            batches[-1].append(tree)
-        else:
-            batches.append([tree])
+def plan(
+    trees: Sequence[Tree], tokens_per_batch: int, pack: Literal["tree", "none"] = "tree"
+) -> list[list[list[Tree]]]:
+    """Batches of rows of trees; rows times longest row stays within `tokens_per_batch`.
+
+    Longest first; shorter trees fill the room that rows have left (with `pack="none"` a row is one tree).
+    """
+    batches: list[list[list[Tree]]] = []
+    waiting = sorted(trees, key=len, reverse=True)
+    while waiting:
+        width = len(waiting[0])
+        rows: list[list[Tree]] = []
+        room: list[int] = []
+        left: list[Tree] = []
+        for tree in waiting:
+            fits = next((i for i, r in enumerate(room) if len(tree) <= r), None) if pack == "tree" else None
+            if fits is not None:
+                rows[fits].append(tree)
+                room[fits] -= len(tree)
+            elif (len(rows) + 1) * width <= tokens_per_batch:
+                rows.append([tree])
+                room.append(width - len(tree))
+            else:
+                left.append(tree)
+        batches.append(rows)
+        waiting = left
     return batches
 
 
-def collate(trees: Sequence[Tree], samples: Sequence[Sample], offsets: Sequence[int], pad_id: int) -> MicroBatch:
-    """Trees as one padded batch. `offsets[i]`: where sample i starts in the concatenation of all completions."""
-    width = max(len(t) for t in trees)
-    ids = np.full((len(trees), width), pad_id, np.int64)
-    positions = np.zeros((trees[0].positions.shape[0], len(trees), width), np.int64)
-    end = np.tile(np.arange(1, width + 1), (len(trees), 1))
+def collate(
+    rows: Sequence[Sequence[Tree]], samples: Sequence[Sample], offsets: Sequence[int], pad_id: int
+) -> MicroBatch:
+    """Rows of trees as one padded batch. `offsets[i]`: where sample i starts in the concatenation of completions."""
+    trees = [t for row in rows for t in row]
+    lengths = [sum(map(len, row)) for row in rows]
+    width = max(lengths)
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    positions = np.zeros((trees[0].positions.shape[0], len(rows), width), np.int64)
+    end = np.tile(np.arange(1, width + 1), (len(rows), 1))
     nodes: list[Ints] = []
     targets: list[Ints] = []
     tokens: list[Ints] = []
-    for row, tree in enumerate(trees):
-        n = len(tree)
-        ids[row, :n], positions[:, row, :n], end[row, :n] = tree.ids, tree.positions, tree.end
-        for i, predictors in zip(tree.samples, tree.predictors, strict=True):
-            nodes.append(row * width + predictors)
-            targets.append(np.array(samples[i].ids, np.int64))
-            tokens.append(np.arange(offsets[i], offsets[i] + len(predictors)))
+    for r, row in enumerate(rows):
+        start = 0
+        for tree in row:
+            place = slice(start, start + len(tree))
+            ids[r, place], positions[:, r, place], end[r, place] = tree.ids, tree.positions, tree.end + start
+            for i, predictors in zip(tree.samples, tree.predictors, strict=True):
+                nodes.append(r * width + start + predictors)
+                targets.append(np.array(samples[i].ids, np.int64))
+                tokens.append(np.arange(offsets[i], offsets[i] + len(predictors)))
+            start += len(tree)
     flat = np.concatenate(nodes)
     by_node = np.argsort(flat, kind="stable")
     unique, node = np.unique(flat[by_node], return_inverse=True)
@@ -244,8 +269,8 @@ def collate(trees: Sequence[Tree], samples: Sequence[Sample], offsets: Sequence[
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
         end=torch.from_numpy(end),
-        lengths=torch.tensor([len(t) for t in trees]),
-        branched=any(bool((t.end < len(t)).any()) for t in trees),
+        lengths=torch.tensor(lengths),
+        branched=len(trees) > len(rows) or any(bool((t.end < len(t)).any()) for t in trees),
         pictures=tuple(p for t in trees for p in t.pictures),
         rows=torch.from_numpy(unique // width),
         columns=torch.from_numpy(unique % width),

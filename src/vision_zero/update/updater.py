@@ -43,6 +43,8 @@ class Updater:
         self._config = config
         self._accelerator = accelerator
         self._total_steps = total_steps
+        flash = config.model.attention == "flash_attention_2"  # it takes no mask by ancestry
+        self._pack: Literal["tree", "none"] = "none" if flash else config.update.pack
         self._scorer = Scorer(vlm, config.rollouts.temperature).to(accelerator.device)
         self._reference: Scorer | None = None
         if config.update.kl > 0 or config.credit.anchor > 0:
@@ -74,11 +76,8 @@ class Updater:
         """The samples as trees and flat tensors, not scored yet."""
         for sha in {sha for s in samples for sha in s.prompt.pictures}:
             self._vlm.placeholders(pictures[sha])  # positions need its shape, and this process may not have read it
-        update = self._config.update
-        pack: Literal["tree", "none"] = update.pack
-        if self._config.model.attention == "flash_attention_2":
-            pack = "none"  # it takes no mask by ancestry
-        trees = build_trees(samples, self._vlm.positions, [self._vlm.image_token_id], update.tokens_per_batch, pack)
+        limit = self._config.update.tokens_per_batch
+        trees = build_trees(samples, self._vlm.positions, [self._vlm.image_token_id], limit, self._pack)
         return flatten(samples, trees, self._accelerator.device)
 
     def score(self, scored: Scored, pictures: Mapping[str, Picture]) -> torch.Tensor:
@@ -128,8 +127,8 @@ class Updater:
         return self._accelerator.device
 
     def _batches(self, scored: Scored, trees: Sequence[Tree]) -> Iterator[MicroBatch]:
-        for group in plan(trees, self._config.update.tokens_per_batch):
-            yield collate(group, scored.samples, scored.offsets, self._vlm.pad_id).to(self._device)
+        for rows in plan(trees, self._config.update.tokens_per_batch, self._pack):
+            yield collate(rows, scored.samples, scored.offsets, self._vlm.pad_id).to(self._device)
 
     @torch.no_grad()
     def _score(self, scorer: Scorer, scored: Scored, pictures: Mapping[str, Picture]) -> torch.Tensor:
