@@ -28,14 +28,14 @@ def begin(model: Path, kind: str) -> tuple[VLM, Updater]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     vlm = load(ModelConfig.model_validate({"path": str(model)} | KINDS[kind]), device="cpu")
-    update = {"learning_rate": 1e-3, "warmup": 3, "kl": 0.1, "epochs": 2, "minibatches": 2}
+    update = {"learning_rate": 1e-3, "warmup": 3, "kl": 0.1, "minibatches": 2}
     config = RunConfig.model_validate({"model": vlm.config.model_dump(), "update": update})
     return vlm, Updater(vlm, vlm.reference(), config, Accelerator(cpu=True), total_steps=10)
 
 
 def step(vlm: VLM, updater: Updater) -> None:
     """One step, on samples that depend on its number only."""
-    samples, pictures = games(vlm, 2, first=updater.steps)
+    samples, pictures = games(vlm, 1, first=updater.steps)
     samples = as_sampled(updater, samples, pictures)
     updater.step(updater.prepare(samples, pictures), pictures)
 

@@ -77,6 +77,20 @@ def test_a_game_packed_equals_its_samples_apart(make: Make, family: str, model: 
     assert_equal(vlm, samples, pictures)
 
 
+def test_in_bfloat16_packing_adds_nothing_to_the_rounding(make: Make) -> None:
+    rounded, _ = make(dtype="bfloat16")
+    exact, _ = make()
+    exact.model.load_state_dict({n: w.float() for n, w in rounded.model.state_dict().items()})
+    samples, pictures = games(rounded, 2)
+    for s in samples:  # positions need the shapes of pictures that this model has read
+        assert exact.placeholders(pictures[s.prompt.pictures[0]]) > 0
+    expected, _, _ = scores(exact, samples, pictures, "none")
+    packed, apart = (scores(rounded, samples, pictures, pack)[0] for pack in ("tree", "none"))
+    spread = float((apart - expected).abs().mean())
+    assert 1e-4 < spread < 0.2
+    assert float((packed - expected).abs().mean()) < 1.3 * spread
+
+
 def test_apart_is_what_transformers_computes(make: Make) -> None:
     vlm, _ = make()
     samples, pictures = game(vlm, "g")
