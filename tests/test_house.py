@@ -26,7 +26,8 @@ EDGES: dict[str, set[str]] = {
     "types": set(),
     "seeds": set(),
     "errors": set(),
-    "config": {"errors"},
+    "config_pairs": set(),
+    "config": {"errors", "config_pairs"},
     "distributed": set(),
     "launch": set(),
     "pairs": set(),
@@ -67,7 +68,7 @@ EDGES: dict[str, set[str]] = {
 HEAVY = {"torch", "torchvision", "transformers", "tokenizers", "accelerate", "peft"}
 NETWORK = {"openai", "httpx", "requests", "urllib", "socket", "http", "aiohttp", "huggingface_hub"}
 FORBIDDEN_OUTSIDERS = {
-    **dict.fromkeys(("types", "seeds", "errors", "config", "games", "credit"), HEAVY | NETWORK),
+    **dict.fromkeys(("types", "seeds", "errors", "config", "config_pairs", "games", "credit"), HEAVY | NETWORK),
     "pairs": HEAVY,
 }
 

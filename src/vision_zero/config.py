@@ -11,45 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from vision_zero.config_pairs import ClevrPairs, FolderPairs, Node, PairsConfig, PhotoPairs, Positive, Probability
 from vision_zero.errors import UserError
 
-Positive = Annotated[int, Field(gt=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Node(BaseModel):
-    """A branch of the tree: unknown keys are refused, values never change after construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ClevrPairs(Node):
-    """CLEVR-like scenes made on the spot."""
-
-    kind: Literal["clevr"] = "clevr"
-    count: Positive = 2000
-    width: Positive = 320
-    height: Positive = 240
-    objects: tuple[Positive, Positive] = (4, 6)
-    """Fewest and most objects in a scene."""
-    changes: Positive = 2
-    """How many objects of the twin differ."""
-    attributes: tuple[Literal["shape", "color", "size", "material"], ...] = ("shape", "color")
-    """What differs about a changed object."""
-    style: Literal["clevr", "nano"] = "clevr"
-    """`clevr`: the scale and camera of CLEVR. `nano`: nearer camera and larger objects, legible at 96x64."""
-
-
-class FolderPairs(Node):
-    """A folder with `NAME_original.png` and `NAME_modified.png`; names without a twin are single pictures."""
-
-    kind: Literal["folder"]
-    path: Path
-
-
-PairsConfig = Annotated[ClevrPairs | FolderPairs, Field(discriminator="kind")]
+__all__ = ["ClevrPairs", "FolderPairs", "Node", "PairsConfig", "PhotoPairs", "Positive", "Probability"]
 
 
 class GameConfig(Node):
@@ -116,7 +83,7 @@ class RolloutConfig(Node):
     """Used in sampling and in scoring alike."""
     batch_size: Positive = 256
     """Most completions generated at once; changes speed and memory, not results."""
-    opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = {}
+    opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = Field(default_factory=dict)
     """Roles played by the frozen start instead of the policy."""
 
 

@@ -13,8 +13,8 @@ from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
 from vision_zero.pairs.clevr.language import ATTRIBUTES
 from vision_zero.pairs.clevr.source import ClevrSource
-from vision_zero.pairs.folder import FolderSource
-from vision_zero.types import ImagePair
+from vision_zero.pairs.folder import FolderSource, check_folder, read_folder
+from vision_zero.types import Change, ImagePair
 
 NAME = "CLEVR_REPLACEMENT_replacement_{:06d}"
 
@@ -111,15 +111,16 @@ def test_fingerprint_follows_the_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (b"", "not a readable PNG"),
-        (png((1, 1, 1), (200, 200))[:-40], "not a readable PNG"),
-        (b"GIF89a" + bytes(40), "not a readable PNG"),
+        (b"", "is empty"),
+        (png((1, 1, 1), (200, 200))[:-40], "damaged or cut short"),
+        (b"GIF89a" + bytes(40), "is damaged"),
+        (b"hello", "no picture in any format"),
         (png((1, 1, 1), (9000, 8000)), "over 64000000 pixels"),
         (png((1, 1, 1), (4, 6)), "of one size"),
-        ("the original", "is the same file as its original"),
+        ("the original", "is the same picture as its original"),
     ],
 )
-def test_bad_pictures_are_reported_by_name(folder: Path, bad: bytes | str, reason: str) -> None:
+def test_bad_pictures_are_reported_by_name_and_the_rest_goes_on(folder: Path, bad: bytes | str, reason: str) -> None:
     name = FolderSource(folder, "train").names[0]
     file = folder / f"{name}_modified.png"
     file.write_bytes(bad if isinstance(bad, bytes) else (folder / f"{name}_original.png").read_bytes())
@@ -127,28 +128,87 @@ def test_bad_pictures_are_reported_by_name(folder: Path, bad: bytes | str, reaso
     with pytest.raises(UserError, match=reason) as refused:
         source[0]
     assert str(file) in str(refused.value)
-    assert source.check() == [str(refused.value)]
+    assert [str(p) for p in check_folder(folder)] == [str(refused.value)]
+    assert sum(isinstance(item, ImagePair) for item in read_folder(folder)) == 59
     assert source[1].id == source.names[1]
+    rest = FolderSource(folder, "train", skip_bad=True)
+    assert rest.names == source.names[1:]
+    assert [str(p) for p in rest.problems] == [str(refused.value)]
+
+
+def test_twins_that_show_the_same_are_equal_however_they_are_stored(folder: Path) -> None:
+    name = FolderSource(folder, "train").names[0]
+    file = io.BytesIO()
+    Image.open(folder / f"{name}_original.png").save(file, "BMP")
+    (folder / f"{name}_modified.png").write_bytes(file.getvalue())
+    assert [p.reason.partition(":")[0] for p in check_folder(folder)] == ["is the same picture as its original"]
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed(folder: Path, tmp_path: Path) -> None:
+    inner, outer = FolderSource(folder, "train").names[:2]
+    (tmp_path / "elsewhere.png").write_bytes(png((1, 2, 3)))
+    for name, target in ((inner, folder / f"{outer}_original.png"), (outer, tmp_path / "elsewhere.png")):
+        (folder / f"{name}_modified.png").unlink()
+        (folder / f"{name}_modified.png").symlink_to(target)
+    (problem,) = check_folder(folder)
+    assert problem.file == str(folder / f"{outer}_modified.png")
+    assert "leads out of" in problem.reason
+    assert by_name(FolderSource(folder, "train", skip_bad=True))[inner].modified is not None
+
+
+def test_other_formats_are_read_and_doubles_are_named(tmp_path: Path) -> None:
+    for name, color in (
+        ("x_original.JPG", (9, 9, 9)),
+        ("x_modified.webp", (90, 9, 9)),
+        ("notes_original.txt", (1, 1, 1)),
+    ):
+        Image.new("RGB", (6, 4), color).save(tmp_path / name, "PNG")
+    (pair,) = read_folder(tmp_path)
+    assert isinstance(pair, ImagePair)
+    assert pair.id == "x"
+    (tmp_path / "x_original.png").write_bytes(png((0, 0, 0)))
+    problems = [item for item in read_folder(tmp_path) if not isinstance(item, ImagePair)]
+    assert [p.reason for p in problems] == ["is there twice, see x_original.JPG: remove one"]
+
+
+def test_facts_of_pictures_that_are_no_scenes(folder: Path) -> None:
+    name = FolderSource(folder, "train").names[0]
+    change = {"what": "region", "before": {"color": "red"}, "after": {"color": "green"}}
+    record = {"source": "photos", "licence": "CC0-1.0", "changes": [change], "facts": {"original": {"a": 1}}}
+    (folder / f"{name}_comparison.json").write_text(json.dumps(record))
+    pair = by_name(FolderSource(folder, "train"))[name]
+    assert pair.changes == (Change("region", {"color": "red"}, {"color": "green"}),)
+    assert (pair.source, pair.licence, pair.original.facts) == ("photos", "CC0-1.0", {"a": 1})
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "{}", '{"original_scene": {"objects": []}, "modification": {"replaced_objects": 3}}']
+    "text",
+    [
+        "{",
+        "{}",
+        "[]",
+        "3",
+        '{"changes": [{}]}',
+        '{"changes": 3}',
+        '{"original_scene": {"objects": []}, "modification": {"replaced_objects": 3}}',
+    ],
 )
 def test_bad_comparisons_are_reported_by_name(folder: Path, text: str) -> None:
     name = FolderSource(folder, "train").names[0]
     (folder / f"{name}_comparison.json").write_text(text)
-    with pytest.raises(UserError, match=f"{name}_comparison.json is not a comparison"):
+    with pytest.raises(UserError, match=f"{name}_comparison.json: is not a comparison"):
         FolderSource(folder, "train")[0]
 
 
 def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder of pairs"):
         FolderSource(tmp_path / "nowhere", "train")
-    with pytest.raises(UserError, match=r"holds no file named \*_original.png"):
+    with pytest.raises(UserError, match=r"holds no picture named \*_original.png"):
         FolderSource(tmp_path, "train")
     (tmp_path / "a_modified.png").write_bytes(png((0, 0, 0)))
-    with pytest.raises(UserError, match=r"a_modified\.png has no _original.png"):
+    with pytest.raises(UserError, match=r"a_modified\.png: has no a_original beside it"):
         FolderSource(tmp_path, "train")
+    assert [p.file for p in check_folder(tmp_path)] == [str(tmp_path / "a_modified.png")]
 
 
 def test_a_split_without_names_is_refused(tmp_path: Path) -> None:

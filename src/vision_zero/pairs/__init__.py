@@ -18,4 +18,4 @@ def open_pairs(config: PairsConfig, seed: int, split: Split) -> PairSource:
     """
     if config.kind == "clevr":
         return ClevrSource(config, seed, split)
-    return FolderSource(config.path, split)
+    return FolderSource(config.path, split, config.skip_bad)

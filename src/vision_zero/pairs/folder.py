@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from PIL import Image, UnidentifiedImageError
+from typing import Any, NamedTuple
 
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
-from vision_zero.types import Change, ImagePair, Picture
+from vision_zero.pairs.reading import EXTENSIONS, BadFile, Problem, read_bytes, read_picture, twins
+from vision_zero.types import Change, ImagePair
 
-_ORIGINAL, _MODIFIED = "_original.png", "_modified.png"
-_HELD_OUT = 0.1
-_MOST_PIXELS = 64_000_000
+log = logging.getLogger(__name__)
+
+ORIGINAL, MODIFIED = "_original", "_modified"
+"""What the names of a picture and its twin end with, before the extension."""
+HELD_OUT = 0.1
+"""Share of names in the held-out split."""
+
+
+class _Files(NamedTuple):
+    original: Path
+    modified: Path | None
+
+
+class _Known(NamedTuple):
+    """What a comparison file says of a pair."""
+
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    changes: tuple[Change, ...] = ()
+    source: str = ""
+    licence: str = ""
 
 
 class FolderSource:
@@ -26,109 +44,146 @@ class FolderSource:
     A name belongs to the held-out tenth by its hash, so that adding files never moves others across. A name
     without a modified picture is a single picture. Scene facts and the change log are read from
     `../replacement_scenes/NAME_comparison.json` (or the same file beside the pictures) where it is there.
+
+    With `skip_bad` everything is read at once and what cannot be used is left out, each with a word in the log
+    (`problems` lists them); without, reading such a pair raises.
     """
 
-    def __init__(self, path: Path, split: Split) -> None:
-        if not path.is_dir():
-            raise UserError(f"no folder of pairs at {path}: check pairs.path")
+    def __init__(self, path: Path, split: Split, skip_bad: bool = False) -> None:
+        found, problems = _search(path)
+        if problems and not skip_bad:
+            raise UserError(f"{problems[0]} ({len(problems)} such; or set pairs.skip_bad=true)")
+        if not found:
+            raise UserError(f"{path} holds no picture named *{ORIGINAL}.png: check pairs.path")
         self.path, self.split = path, split
-        originals = {p.name.removesuffix(_ORIGINAL) for p in path.glob(f"*{_ORIGINAL}")}
-        orphans = {p.name.removesuffix(_MODIFIED) for p in path.glob(f"*{_MODIFIED}")} - originals
-        if orphans:
-            raise UserError(
-                f"{path}: {min(orphans)}{_MODIFIED} has no {_ORIGINAL} ({len(orphans)} such): add or remove"
-            )
-        if not originals:
-            raise UserError(f"{path} holds no file named *{_ORIGINAL}: check pairs.path")
-        self.names = tuple(sorted(name for name in originals if _is_held_out(name) == (split == "held_out")))
+        self._files = {name: files for name, files in found.items() if is_held_out(name) == (split == "held_out")}
+        if skip_bad:
+            readable = {}
+            for name, files in self._files.items():
+                item = _try(path, name, files)
+                if isinstance(item, Problem):
+                    problems.append(item)
+                else:
+                    readable[name] = files
+            self._files = readable
+            for problem in problems:
+                log.warning("left out: %s", problem)
+        self.problems = tuple(problems)
+        self.names = tuple(self._files)
         if not self.names:
-            raise UserError(f"{path}: none of its {len(originals)} names falls into the {split} split: add more pairs")
+            raise UserError(f"{path}: none of its {len(found)} names falls into the {split} split: add more pairs")
 
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"folder/{self.split}".encode())
-        for name in self.names:
-            for file in (self._file(name, _ORIGINAL), self._file(name, _MODIFIED), self._facts_file(name)):
-                if file is not None and file.exists():
-                    digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        for name, files in self._files.items():
+            for file in (*files, _comparison(self.path, name)):
+                if file is not None:
+                    data = file.read_bytes()
+                    digest.update(f"{file.name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
         return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> ImagePair:
-        """Read a pair. Raises `UserError` naming the file that cannot be used."""
+        """Read a pair. Raises `BadFile` naming the file that cannot be used."""
         if not 0 <= index < len(self):
             raise IndexError(f"pair {index} of a set of {len(self)}")
         name = self.names[index]
-        before, after, changes = self._facts(name)
-        original, size = _read(self._file(name, _ORIGINAL), before)
-        modified_file = self._file(name, _MODIFIED)
-        if not modified_file.exists():
-            return ImagePair(name, original, None, (), self.path.name)
-        modified, twin_size = _read(modified_file, after)
-        if size != twin_size:
-            raise UserError(f"{modified_file}: {twin_size} pixels, its original {size}: twins must be of one size")
-        if original.sha == modified.sha:
-            raise UserError(f"{modified_file} is the same file as its original: remove it to use a single picture")
-        return ImagePair(name, original, modified, changes, self.path.name)
-
-    def check(self) -> list[str]:
-        """Read every pair; one line for each that cannot be used."""
-        problems = []
-        for i in range(len(self)):
-            try:
-                self[i]
-            except UserError as e:
-                problems.append(str(e))
-        return problems
-
-    def _file(self, name: str, suffix: str) -> Path:
-        return self.path / (name + suffix)
-
-    def _facts_file(self, name: str) -> Path | None:
-        for folder in (self.path.parent / "replacement_scenes", self.path):
-            file = folder / f"{name}_comparison.json"
-            if file.exists():
-                return file
-        return None
-
-    def _facts(self, name: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None, tuple[Change, ...]]:
-        file = self._facts_file(name)
-        if file is None:
-            return None, None, ()
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            scene = record["original_scene"]
-            objects = list(scene["objects"])
-            changes = []
-            for item in record["modification"]["replaced_objects"]:
-                index, before, after = item["index"], item["original"], item["replacement"]
-                objects[index] = {**objects[index], **after}
-                different = [k for k in ("shape", "color", "size", "material") if before[k] != after[k]]
-                changes.append(
-                    Change(f"object {index}", {k: before[k] for k in different}, {k: after[k] for k in different})
-                )
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
-            raise UserError(
-                f"{file} is not a comparison of two scenes ({type(e).__name__}: {e}): mend or remove it"
-            ) from e
-        return scene, {**scene, "objects": objects}, tuple(changes)
+        return _read(self.path, name, self._files[name])
 
 
-def _is_held_out(name: str) -> bool:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < _HELD_OUT * 2**64
+def read_folder(path: Path) -> Iterator[ImagePair | Problem]:
+    """Every pair of a folder, whatever its split, in the order of names; in place of those that are bad, why.
+
+    Raises `UserError` if there is no such folder.
+    """
+    found, problems = _search(path)
+    yield from problems
+    for name, files in found.items():
+        yield _try(path, name, files)
 
 
-def _read(file: Path, facts: dict[str, Any] | None) -> tuple[Picture, tuple[int, int]]:
+def check_folder(path: Path) -> list[Problem]:
+    """Read every pair of a folder; what is wrong with it, file by file. Raises `UserError` without such a folder."""
+    return [item for item in read_folder(path) if isinstance(item, Problem)]
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a pair of that name is in the held-out split."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < HELD_OUT * 2**64
+
+
+def _search(path: Path) -> tuple[dict[str, _Files], list[Problem]]:
+    """The names of a folder with their files, sorted, and files that belong to no pair."""
+    if not path.is_dir():
+        raise UserError(f"no folder of pairs at {path}: check pairs.path")
+    originals: dict[str, Path] = {}
+    modified: dict[str, Path] = {}
+    problems = []
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() not in EXTENSIONS:
+            continue
+        for suffix, known in ((ORIGINAL, originals), (MODIFIED, modified)):
+            if file.stem.endswith(suffix):
+                name = file.stem.removesuffix(suffix)
+                if known.setdefault(name, file) != file:
+                    problems.append(Problem(str(file), f"is there twice, see {known[name].name}: remove one"))
+    problems += [
+        Problem(str(file), f"has no {name}{ORIGINAL} beside it: add or remove")
+        for name, file in modified.items()
+        if name not in originals
+    ]
+    return {name: _Files(originals[name], modified.get(name)) for name in sorted(originals)}, problems
+
+
+def _try(path: Path, name: str, files: _Files) -> ImagePair | Problem:
     try:
-        data = file.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise UserError(f"{file}: {image.width}x{image.height} is over {_MOST_PIXELS} pixels: scale it down")
-            image.load()
-            return Picture(data, facts), image.size
-    except UnidentifiedImageError as e:
-        raise UserError(f"{file} is not a readable PNG picture (no PNG header): mend or remove it") from e
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise UserError(f"{file} is not a readable PNG picture ({e}): mend or remove it") from e
+        return _read(path, name, files)
+    except BadFile as e:
+        return e.problem
+
+
+def _read(path: Path, name: str, files: _Files) -> ImagePair:
+    file = _comparison(path, name)
+    known = _Known(source=path.name) if file is None else _read_comparison(file, path.name)
+    original = read_picture(path, files.original.name, known.before)
+    if files.modified is None:
+        return ImagePair(name, original.picture, None, (), known.source, known.licence)
+    modified = read_picture(path, files.modified.name, known.after)
+    return ImagePair(name, *twins(original, modified, files.modified), known.changes, known.source, known.licence)
+
+
+def _comparison(path: Path, name: str) -> Path | None:
+    for folder in (path.parent / "replacement_scenes", path):
+        file = folder / f"{name}_comparison.json"
+        if file.exists():
+            return file
+    return None
+
+
+def _read_comparison(file: Path, source: str) -> _Known:
+    """Two forms: CLEVR's (`original_scene`, `modification`) and, for other pictures, facts and changes as they are."""
+    try:
+        record = json.loads(read_bytes(file.parent, file.name).decode("utf-8"))
+        source, licence = str(record.get("source", source)), str(record.get("licence", ""))
+        if "changes" in record:
+            facts = record.get("facts", {})
+            changes = tuple(Change(str(c["what"]), dict(c["before"]), dict(c["after"])) for c in record["changes"])
+            return _Known(facts.get("original"), facts.get("modified"), changes, source, licence)
+        return _Known(*_scenes(record), source, licence)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as e:
+        raise BadFile(file, f"is not a comparison of two pictures ({type(e).__name__}: {e}): mend or remove it") from e
+
+
+def _scenes(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], tuple[Change, ...]]:
+    scene = record["original_scene"]
+    objects = list(scene["objects"])
+    changes = []
+    for item in record["modification"]["replaced_objects"]:
+        index, before, after = item["index"], item["original"], item["replacement"]
+        objects[index] = {**objects[index], **after}
+        different = [k for k in ("shape", "color", "size", "material") if before[k] != after[k]]
+        changes.append(Change(f"object {index}", {k: before[k] for k in different}, {k: after[k] for k in different}))
+    return scene, {**scene, "objects": objects}, tuple(changes)
