@@ -66,6 +66,15 @@ def test_small_steps_on_rounded_weights_are_not_lost() -> None:
     torch.testing.assert_close(parameter["w"].float(), torch.full((4,), 0.99), atol=0.004, rtol=0)
 
 
+def test_gradients_of_rounded_weights_add_up_in_float32() -> None:
+    parameter = {"w": torch.nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))}
+    optimizer = MasterAdamW(parameter, UpdateConfig())
+    for _ in range(300):  # in bfloat16 the sum would stay at 256
+        parameter["w"].grad = torch.ones(1, dtype=torch.bfloat16)
+        optimizer.accumulate()
+    assert float(optimizer.clip(1e9)) == 300
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_restored_optimizer_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
     config = UpdateConfig()

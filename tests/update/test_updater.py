@@ -109,6 +109,10 @@ def test_a_sampler_that_is_another_distribution_is_refused(make: Make, update: d
     with pytest.raises(UserError, match=r"differ by 0\.6 on average"):
         updater.step(updater.prepare(wrong, pictures), pictures)
     assert all(torch.equal(before[n], w) for n, w in weights(vlm).items())
+    # What the refused update has left behind does not reach the next one.
+    _, other = make(update=RATE | update)
+    norms = [u.step(u.prepare(samples, pictures), pictures)["gradient_norm"] for u in (updater, other)]
+    assert norms[0] == norms[1]
 
 
 def test_anchors_only_pull_towards_the_reference(make: Make) -> None:
