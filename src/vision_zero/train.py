@@ -114,7 +114,7 @@ class Trainer:
         }
         change = self.stages.update(*stage_measures(credited.episodes))
         metrics |= {"stage/accuracy": self.stages.accuracy, "stage/na": self.stages.na}
-        if self.done % self.config.sight_check_every == 0:
+        if self.done % self.config.sight_check_every == 0 and samples:
             report.phase("sight")
             metrics["sight"] = self.check_sight(samples, pictures)
         if change:
@@ -124,7 +124,7 @@ class Trainer:
             "seconds/play": played - began,
             **{name: value for name, value in updated.items() if name.startswith("seconds/")},
             "seconds/step": time.monotonic() - began,
-            "games_per_second": len(episodes) / (played - began),
+            "speed/games_per_second": len(episodes) / (played - began),
         }
         report.step(self.done, metrics, credited.episodes, [deal.pair for deal in deals])
         self.done += 1

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 SHOWN = {
-    "games_per_second": ("games/s", "{:.1f}"),
+    "speed/games_per_second": ("games/s", "{:.1f}"),
     "win/civilian": ("civilians win", "{:.0%}"),
     "win/spy": ("spy wins", "{:.0%}"),
     "votes/accuracy": ("votes right", "{:.0%}"),

@@ -10,7 +10,7 @@
     ├── checkpoints/                see `runs.checkpoint`
     └── events/                     TensorBoard
 
-Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` and in `events/`, and in nothing else.
+Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` or `speed/…` and in `events/`, and in nothing else.
 """
 
 from __future__ import annotations
