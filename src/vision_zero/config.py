@@ -13,10 +13,19 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from vision_zero.config_pairs import ClevrPairs, FolderPairs, Node, PairsConfig, PhotoPairs, Positive, Probability
+from vision_zero.config_pairs import (
+    ChartPairs,
+    ClevrPairs,
+    FolderPairs,
+    Node,
+    PairsConfig,
+    PhotoPairs,
+    Positive,
+    Probability,
+)
 from vision_zero.errors import UserError
 
-__all__ = ["ClevrPairs", "FolderPairs", "Node", "PairsConfig", "PhotoPairs", "Positive", "Probability"]
+__all__ = ["ChartPairs", "ClevrPairs", "FolderPairs", "Node", "PairsConfig", "PhotoPairs", "Positive", "Probability"]
 
 
 class GameConfig(Node):

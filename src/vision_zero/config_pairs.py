@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,6 +32,41 @@ class ClevrPairs(Node):
     """What differs about a changed object."""
     style: Literal["clevr", "nano"] = "clevr"
     """`clevr`: the scale and camera of CLEVR. `nano`: nearer camera and larger objects, legible at 96x64."""
+
+
+ChartKind = Literal[
+    "bar",
+    "horizontal_bar",
+    "grouped_bar",
+    "stacked_bar",
+    "line",
+    "area",
+    "scatter",
+    "pie",
+    "donut",
+    "table",
+]
+
+
+class ChartPairs(Node):
+    """Charts made on the spot; in the twin some numbers differ."""
+
+    kind: Literal["charts"]
+    count: Positive = 2000
+    width: Positive = 480
+    height: Positive = 320
+    charts: tuple[ChartKind, ...] = get_args(ChartKind)
+    """Kinds of charts to draw from; each is drawn only for tables that it suits."""
+    tables: Path | None = None
+    """A folder of CSV files to draw, such as ChartQA's `tables`; None: tables are made up."""
+    changes: Annotated[int, Field(ge=1, le=3)] = 2
+    """How many numbers of the twin differ."""
+    least_change: Annotated[float, Field(gt=0, le=0.3)] = 0.08
+    """Least change of a number, as a share of its axis (of the circle, for pies): smaller is harder."""
+    printed: Probability = 0.35
+    """Share of charts with their numbers written in: those are easy."""
+    fonts: tuple[str, ...] = ("DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono", "STIX")
+    """Fonts that matplotlib ships, or of installed packages such as font-roboto, font-lato."""
 
 
 class FolderPairs(Node):
@@ -104,4 +139,4 @@ class PhotoPairs(Node):
         return self
 
 
-PairsConfig = Annotated[ClevrPairs | FolderPairs | PhotoPairs, Field(discriminator="kind")]
+PairsConfig = Annotated[ClevrPairs | ChartPairs | FolderPairs | PhotoPairs, Field(discriminator="kind")]

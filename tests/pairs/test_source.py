@@ -11,8 +11,8 @@ from PIL import Image
 
 from vision_zero.config import ClevrPairs
 from vision_zero.errors import UserError
+from vision_zero.pairs import made as module
 from vision_zero.pairs import open_pairs
-from vision_zero.pairs.clevr import source as module
 from vision_zero.pairs.clevr.raycast import render
 from vision_zero.pairs.clevr.source import VERSION, ClevrSource
 from vision_zero.types import ImagePair
@@ -92,7 +92,7 @@ def test_pixels_are_those_of_this_version() -> None:
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     source = ClevrSource(NANO, 3, "train")
     first = shas(source[0])
-    monkeypatch.setattr(module, "_CACHE_BYTES", 20_000)
+    monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
     for i in range(9):
         source[i]
     kept = sum(len(p.original.data) + len(p.modified.data) for p in source._made.values() if p.modified)

@@ -18,4 +18,9 @@ def open_pairs(config: PairsConfig, seed: int, split: Split) -> PairSource:
     """
     if config.kind == "clevr":
         return ClevrSource(config, seed, split)
+    if config.kind == "charts":
+        # matplotlib takes a moment to load; only charts need it
+        from vision_zero.pairs.charts.source import ChartsSource
+
+        return ChartsSource(config, seed, split)
     return FolderSource(config.path, split, config.skip_bad)
