@@ -15,7 +15,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.backends import backend_agg
 from matplotlib.colors import to_rgba
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vision_zero.pairs.charts.styles import Font
 
+RendererAgg: Any = backend_agg.RendererAgg  # not typed
 _SETTINGS: Any = {"text.hinting": "force_autohint", "text.antialiased": True, "path.simplify": False}
 """The settings that reach the pixels, so that a user's matplotlibrc cannot."""
 _DPI = 72
@@ -65,7 +66,8 @@ class Box:
 class Label:
     """Words. `across` and `up` say which point of them stands at (x, y): 0 left and baseline, 1 right and top.
 
-    They turn about that point by `turn` degrees, against the clock. Example: `Label("Norway", 80, 20, font, 12.0, "#222")`
+    They turn about that point by `turn` degrees, against the clock.
+    Example: `Label("Norway", 80, 20, font, 12, "#222")`
     """
 
     text: str
@@ -143,10 +145,10 @@ def slice_of_ring(
 ) -> Shape:
     """The part of a disc, or of a ring, between two angles in degrees."""
     arc = Path.arc(start, end)
-    rim = arc.vertices * outer
-    codes = np.array(arc.codes)
+    circle, codes = np.asarray(arc.vertices), np.array(arc.codes)
+    rim = circle * outer
     if inner > 0:
-        back, back_codes = arc.vertices[::-1] * inner, np.array(codes)
+        back, back_codes = circle[::-1] * inner, codes.copy()
     else:
         back, back_codes = np.zeros((1, 2)), np.array([Path.LINETO])
     back_codes[0] = Path.LINETO
@@ -232,7 +234,7 @@ def _extent(text: str, font: Font, bold: bool, size: float) -> tuple[float, floa
 
 
 @lru_cache(maxsize=1)
-def _ruler() -> RendererAgg:
+def _ruler() -> Any:
     return RendererAgg(8, 8, _DPI)
 
 

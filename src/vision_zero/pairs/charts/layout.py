@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from vision_zero.pairs.charts.canvas import Box, Label, Shape, rectangle, rule
-from vision_zero.pairs.charts.chart import ROUND, Axis, Chart
+from vision_zero.pairs.charts.chart import Axis, Chart
 from vision_zero.pairs.charts.marks import Thing, draw_marks, is_cramped, places, solids
 from vision_zero.pairs.charts.styles import mix
 
@@ -75,12 +75,8 @@ class _Setter:
             self.right -= max(e.width for e in legend) + self.em
         elif at and not self._rows(legend, at):
             return None
-        if self.chart.kind in ROUND:
-            plot = self._round_plot()
-        elif self.chart.kind == "table":
-            plot = self._table_plot()
-        else:
-            plot = self._axes_plot()
+        place = {"pie": self._round_plot, "donut": self._round_plot, "table": self._table_plot}
+        plot = place.get(self.chart.kind, self._axes_plot)()
         if plot is None or plot.width < _LEAST_PLOT * self.page.width or plot.height < _LEAST_PLOT * self.page.height:
             return None
         if at == "right":
@@ -172,7 +168,7 @@ class _Setter:
 
     # Plots
 
-    def _round_plot(self) -> Box:
+    def _round_plot(self) -> Box | None:
         room = 2.0 * self.em if self.look.names_beside else 0.3 * self.em
         return Box(self.left, self.bottom + room, self.right, self.top - room)
 

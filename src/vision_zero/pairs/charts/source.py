@@ -48,7 +48,7 @@ class ChartsSource(MadeSource):
         self._files = None if config.tables is None else csv_files(config.tables, split)
 
     @cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         text = f"charts/{VERSION}/{matplotlib.__version__}/{self.config.model_dump_json()}/{self.seed}/{self.split}"
         digest = hashlib.sha256(text.encode())
         for font in self._fonts:
@@ -84,7 +84,7 @@ class ChartsSource(MadeSource):
     def _try(self, rng: Random) -> ChartPair | None:
         if self._files is not None:
             table = read_table(rng.choice(self._files))
-            return table and chart_from_table(table, rng, self.config, self._fonts)
+            return None if table is None else chart_from_table(table, rng, self.config, self._fonts)
         # the kind first, so that all come equally often
         kind = rng.choice(self.config.charts)
         table = make_table(rng)

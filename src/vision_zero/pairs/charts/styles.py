@@ -130,7 +130,8 @@ def look(rng: Random, fonts: Sequence[Font]) -> Look:
 
 def mix(a: str, b: str, share: float) -> str:
     """A colour between two: `share` of the way from a to b."""
-    return to_hex([(1 - share) * x + share * y for x, y in zip(to_rgb(a), to_rgb(b), strict=True)])
+    red, green, blue = ((1 - share) * x + share * y for x, y in zip(to_rgb(a), to_rgb(b), strict=True))
+    return to_hex((red, green, blue))
 
 
 def ink_on(color: str) -> str:
