@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from vision_zero.errors import UserError
+from vision_zero.pairs_cli import app as pairs_app
 
 
 class _Group(TyperGroup):
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 nano_app = typer.Typer(no_args_is_help=True, help="The tiny model that ships with the package.")
 app.add_typer(nano_app, name="nano")
+app.add_typer(pairs_app, name="pairs")
 
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, e.g. recipes/nano.yaml.", show_default=False)
