@@ -42,7 +42,7 @@ IDS = {word: i for i, word in enumerate(VOCABULARY)}
 YES, NO = IDS["yes"], IDS["no"]
 PICTURE = (IDS[VISION_START], *[IDS[IMAGE]] * CELLS, IDS[VISION_END])
 _BLANK = Picture(b"")
-_WEIGHTS = {"clue": 1.0, "vote": 1.0, "answer": 1.0, "caption": 0.5, "end": 0.2}
+_WEIGHTS = {"clue": 1.0, "vote": 3.0, "answer": 1.0, "caption": 0.5, "end": 0.2}
 
 
 @dataclass

@@ -25,7 +25,7 @@ from vision_zero.models.nano.speech import Speech
 from vision_zero.models.nano.training import Schedule, save_atomically, train
 
 _SIGHT = Schedule(steps=1200, batch=64, learning_rate=4e-3)
-_SPEECH = Schedule(steps=800, batch=64, learning_rate=2e-3)
+_SPEECH = Schedule(steps=1000, batch=64, learning_rate=2e-3)
 
 
 _SIGHT_FILE, _SPEECH_FILE = "sight.pt", "speech.pt"
