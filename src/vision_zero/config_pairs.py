@@ -124,6 +124,8 @@ class PhotoPairs(Node):
     """Photos are scaled down so that their longer side is at most this many pixels."""
     area: tuple[Probability, Probability] = (0.008, 0.15)
     """Least and most share of the pixels that an edit may change."""
+    licence: str = ""
+    """That of the photos; kept with every pair."""
     cache: Path | None = None
     """A folder that keeps what was made, so that it is made once. An `editor` needs it: models are slow, and
     do not give the same picture twice."""

@@ -23,4 +23,9 @@ def open_pairs(config: PairsConfig, seed: int, split: Split) -> PairSource:
         from vision_zero.pairs.charts.source import ChartsSource
 
         return ChartsSource(config, seed, split)
+    if config.kind == "photos":
+        # so does scipy, which only photos need
+        from vision_zero.pairs.photos.source import PhotosSource
+
+        return PhotosSource(config, seed, split)
     return FolderSource(config.path, split, config.skip_bad)
