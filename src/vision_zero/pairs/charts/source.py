@@ -17,6 +17,7 @@ from vision_zero.pairs.charts.compose import ChartPair, chart_from_table, compos
 from vision_zero.pairs.charts.styles import find_font, print_of
 from vision_zero.pairs.charts.synthetic import make_table
 from vision_zero.pairs.charts.tables import Table, suitable_kinds, table_from_cells
+from vision_zero.pairs.folder import is_held_out
 from vision_zero.pairs.made import MadeSource, png_picture
 from vision_zero.seeds import derive_seed
 from vision_zero.types import ImagePair
@@ -24,7 +25,6 @@ from vision_zero.types import ImagePair
 VERSION = 1
 """Raised whenever the same seed would give other bytes."""
 _TRIES = 400
-_HELD_OUT = 0.1
 
 
 class ChartsSource(MadeSource):
@@ -98,7 +98,7 @@ def csv_files(path: Path, split: Split) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"no folder of CSV tables at {path}: check pairs.tables")
     files = sorted(path.glob("*.csv"))
-    chosen = [f for f in files if _is_held_out(f.name) == (split == "held_out")]
+    chosen = [f for f in files if is_held_out(f.name) == (split == "held_out")]
     if not chosen:
         raise UserError(f"{path}: none of its {len(files)} CSV files falls into the {split} split: add more tables")
     return chosen
@@ -115,7 +115,3 @@ def read_table(file: Path) -> Table | None:
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{file} is not a CSV file in UTF-8 ({e}): mend or remove it") from e
     return table_from_cells(cells)
-
-
-def _is_held_out(name: str) -> bool:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < _HELD_OUT * 2**64

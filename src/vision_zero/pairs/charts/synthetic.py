@@ -46,9 +46,12 @@ def make_table(rng: Random) -> Table:
     year = (
         "" if corner in ("Year", "Quarter") or any(name.isdigit() for name in series) else str(rng.randint(1995, 2024))
     )
-    title = rng.choice(("{name} by {corner}", "{name}, by {corner}", "{name}")).format(
-        name=topic["name"], corner=corner.lower()
-    )
+    title = topic["name"]
+    if not whole:
+        title += rng.choice((" by ", ", by ")) + corner.lower() if rng.random() < 0.7 else ""
+    elif len(series) == 1:
+        # shares of what its rows are, somewhere
+        title += f" in {_names(rng, rng.choice(('Country', 'City')), 1)[0]}"
     return Table(
         title=f"{title}, {year}" if year and rng.random() < 0.5 else title,
         corner=corner,
