@@ -20,7 +20,18 @@ from vision_zero.cli import app
 from vision_zero.config import RunConfig, load_config
 
 NANO = Path(__file__).parent.parent / "recipes" / "nano.yaml"
-COMMANDS = [[], ["train"], ["resume"], ["replay"], ["play"], ["config"], ["nano"], ["nano", "make"]]
+COMMANDS = [
+    [],
+    ["train"],
+    ["resume"],
+    ["replay"],
+    ["play"],
+    ["config"],
+    ["nano"],
+    ["nano", "make"],
+    ["pairs"],
+    *(["pairs", c] for c in ("make", "check", "show")),
+]
 
 
 def run(*arguments: object, input: str | None = None) -> tuple[int, str, str]:

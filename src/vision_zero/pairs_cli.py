@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,7 +38,7 @@ def make(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds make other pairs.")] = 0,
     split: Annotated[_Split, typer.Option(help="The splits of a seed share no pair.")] = _Split.TRAIN,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; photos are edited by one.")] = 1,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="A=B", help="Any other setting of a recipe's `pairs`, e.g. changes=3."),
@@ -52,12 +52,13 @@ def make(
     For example: `vision-zero pairs make charts --out charts --count 500 --set changes=1`
     """
     from vision_zero.config import load_config
+    from vision_zero.pairs.bar import progress
     from vision_zero.pairs.make import make_pairs
 
     given = {"count": count, "width": width, "height": height, "path": photos}
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
     config = load_config(None, [*settings, *(f"pairs.{item}" for item in overrides or [])]).pairs
-    with _progress() as bar:
+    with progress(kind.value) as bar:
         task = bar.add_task(kind.value, total=None)
 
         def on_done(done: int, total: int) -> None:
@@ -74,21 +75,22 @@ def make(
 def check(folder: Folder) -> None:
     """Read every pair of a folder and list what cannot be used, with the reason. Exits with 1 if there is anything."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from vision_zero.pairs.folder import read_folder
     from vision_zero.types import ImagePair
 
-    items = list(read_folder(_pictures(folder)))
+    pictures = _pictures(folder)
+    items = list(read_folder(pictures))
     pairs = [item for item in items if isinstance(item, ImagePair)]
     problems = [item for item in items if not isinstance(item, ImagePair)]
     singles = sum(pair.modified is None for pair in pairs)
     typer.echo(f"{len(pairs) - singles} pairs, {singles} single pictures, {len(problems)} problems in {folder}")
     if problems:
-        table = Table("file", "what is wrong")
+        table = Table(Column("file", overflow="fold"), Column("what is wrong", overflow="fold"))
         for name, reason in problems:
-            table.add_row(Text(name), Text(reason))
+            table.add_row(Text(name.removeprefix(f"{pictures}/")), Text(reason))
         Console().print(table)
         raise typer.Exit(1)
     if not pairs:
@@ -128,16 +130,3 @@ def _pictures(folder: Path) -> Path:
         if (folder / inner).is_dir():
             return folder / inner
     return folder
-
-
-def _progress() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))

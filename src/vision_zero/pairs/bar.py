@@ -30,7 +30,12 @@ def with_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
 
     Nothing is shown where nobody watches (no terminal).
     """
+    with progress(what) as bar:
+        yield from bar.track(items)
+
+
+def progress(what: str) -> Progress:
+    """Such a bar, for work that is not a walk through items. Use as a context."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield from bar.track(items)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -8,12 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 from pathlib import Path
 
 from vision_zero.config import PairsConfig
 from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
 from vision_zero.pairs.base import PairSource, Split
+from vision_zero.pairs.made import MadeSource
 from vision_zero.pairs.published import Shelf, write_whole
 from vision_zero.types import JSON
 
@@ -36,7 +38,9 @@ def make_pairs(
     missing = [i for i in range(len(source)) if not shelf.is_whole(i)]
     done = len(source) - len(missing)
     on_done(done, len(source))
-    for count in _make(source, shelf, missing) if workers == 1 else _share(config, seed, split, out, missing, workers):
+    # other sources than those that make pairs one by one would do all their work once a process
+    alone = workers == 1 or not isinstance(source, MadeSource)
+    for count in _make(source, shelf, missing) if alone else _share(config, seed, split, out, missing, workers):
         done += count
         on_done(done, len(source))
     shelf.put_index(len(source))
@@ -62,7 +66,12 @@ def _share(config: PairsConfig, seed: int, split: Split, out: Path, missing: lis
 
 
 def _make_some(config: PairsConfig, seed: int, split: Split, out: Path, indices: list[int]) -> int:
-    return sum(_make(open_pairs(config, seed, split), Shelf(out, config.kind), indices))
+    return sum(_make(_source(config, seed, split), Shelf(out, config.kind), indices))
+
+
+@lru_cache(maxsize=1)
+def _source(config: PairsConfig, seed: int, split: Split) -> PairSource:
+    return open_pairs(config, seed, split)
 
 
 def _end_with_parent() -> None:
