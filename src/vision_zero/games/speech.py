@@ -1,7 +1,7 @@
 """Reading what a player said: its private thought, and its clue or vote, or the reason why there is none.
 
 A boxed reply is free thought followed by the answer in `\\boxed{}`; a bare reply is the answer itself.
-Where the published parser (facts: first box, cut at the first brace, digits 1-9 only) misreads, this one
+Where the published parser (first box, cut at the first brace, digits 1-9 only) misreads, this one
 differs: the last closed box counts, braces are balanced, and a number is read whole.
 """
 

@@ -10,7 +10,8 @@
     ├── checkpoints/                see `runs.checkpoint`
     └── events/                     TensorBoard
 
-Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` or `speed/…` and in `events/`, and in nothing else.
+Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` or `speed/…` and in `events/`, and in nothing
+else.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from vision_zero.runs.serialise import (
 from vision_zero.types import JSON, Change, Episode, ImagePair, Picture
 
 Metrics = Mapping[str, float | int | str]
-"""Flat names to numbers or words. Example: `{"stage": "clue", "games/civilians_win": 0.4, "seconds/play": 3.1}`"""
+"""Flat names to numbers or words. Example: `{"stage": "clue", "win/civilian": 0.4, "seconds/play": 3.1}`"""
 
 _WORDS_FOR_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}

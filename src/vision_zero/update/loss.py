@@ -41,7 +41,7 @@ def token_weights(
 
 def k3(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Estimate of KL(policy || reference) from samples of the policy, never negative: exp(d) - d - 1 with
-    d = reference - log-prob (facts: the executed loss of the paper's code). Shapes (T,)."""
+    d = reference - log-prob (the loss that the published code executes). Shapes (T,)."""
     d = reference - logprobs
     return torch.exp(d) - d - 1
 
