@@ -12,10 +12,12 @@ from tests.pairs.chart_samples import FONTS, draw, table
 from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
+from vision_zero.pairs.charts.chart import Axis
 from vision_zero.pairs.charts.compose import chart_from_table
 from vision_zero.pairs.charts.edits import change_values, roughness, unremarkable, whole_of
 from vision_zero.pairs.charts.layout import is_clear, lay_out
 from vision_zero.pairs.charts.source import read_table
+from vision_zero.pairs.charts.styles import DARK_PALETTES, PALETTES, THEMES, look
 from vision_zero.pairs.charts.synthetic import make_table
 from vision_zero.pairs.charts.tables import Table, Unit, suitable_kinds, table_from_cells
 
@@ -40,6 +42,51 @@ def test_kinds_suit_their_tables(made: Table, suits: set[str], not_suits: set[st
     kinds = set(suitable_kinds(made))
     assert suits <= kinds
     assert not kinds & not_suits
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "thousands", "text"),
+    [
+        (Unit("$", "M", 1), 12.34, False, "$12.3M"),
+        (Unit("", "%"), 40.0, True, "40%"),
+        (Unit("", " mm", -1), 12340.0, False, "12,340 mm"),
+        (Unit("$"), -12000.0, True, "-$12k"),
+        (Unit(), 2500.0, True, "2.5k"),
+        (Unit(), 2550.0, True, "2,550"),
+        (Unit(), 1500000.0, True, "1.5M"),
+        (Unit(), 0.0, True, "0"),
+    ],
+)
+def test_numbers_are_written_by_their_units(unit: Unit, value: float, thousands: bool, text: str) -> None:
+    assert unit.write(value, thousands) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "from_zero", "ticks"),
+    [
+        ([3.0, 47.0], True, ["0", "10", "20", "30", "40", "50"]),
+        ([31.0, 38.0], False, ["30", "32", "34", "36", "38", "40"]),
+        ([0.1, 0.9], True, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ([-4.0, 14.0], True, ["-5", "0", "5", "10", "15"]),
+    ],
+)
+def test_axes_have_round_ticks_about_all_values(values: list[float], from_zero: bool, ticks: list[str]) -> None:
+    axis = Axis.of(values, from_zero, 5)
+    decimals = 1 if any("." in t for t in ticks) else 0
+    assert [Unit(decimals=decimals).write(t) for t in axis.ticks] == ticks
+    assert axis.share(axis.low) == 0
+    assert axis.share(axis.high) == 1
+
+
+def test_looks_vary() -> None:
+    looks = [look(Random(seed), FONTS) for seed in range(200)]
+    assert {x.font.name for x in looks} == {f.name for f in FONTS}
+    assert {x.legend for x in looks} == {"right", "top", "bottom"}
+    assert {x.theme for x in looks} == set(THEMES)
+    palettes = {frozenset(x.colors) for x in looks}
+    assert palettes == {frozenset(p) for p in [*PALETTES.values(), *DARK_PALETTES.values()]}
+    for field in ("one_color", "grid", "frame", "title_left", "thousands", "names_beside"):
+        assert {getattr(x, field) for x in looks} == {True, False}
 
 
 def test_three_categories_are_too_few() -> None:

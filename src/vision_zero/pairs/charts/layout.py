@@ -246,8 +246,8 @@ class _Setter:
 
     def _tick(self, axis: Axis, value: float, series: int) -> str:
         unit = self.table.units[series]
-        # ticks may fall between the values that the unit can say
-        decimals = max(unit.decimals, *(_decimals(v) for v in axis.ticks))
+        # ticks are rounder than values, or fall between those that the unit can say
+        decimals = max(_decimals(v) for v in axis.ticks)
         return type(unit)(unit.prefix, unit.suffix, decimals).write(value, self.look.thousands and axis.high >= 5000)
 
     def _turn(self, slot: float) -> tuple[float, float] | None:

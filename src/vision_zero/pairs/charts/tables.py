@@ -38,8 +38,10 @@ class Unit:
         return round(value, self.decimals)
 
     def write(self, value: float, thousands: bool = False) -> str:
-        """A value as text; with `thousands` 12,000 is 12k, and nothing is rounded away."""
-        if thousands and value % 100 == 0 and abs(value) >= 1000:
+        """A value as text; with `thousands` 12,000 is 12k and 1,500,000 is 1.5M, and nothing is rounded away."""
+        if thousands and value % 1e5 == 0 and abs(value) >= 1e6:
+            number = f"{value / 1e6:,.1f}".removesuffix(".0") + "M"
+        elif thousands and value % 100 == 0 and abs(value) >= 1000:
             number = f"{value / 1000:.1f}".removesuffix(".0") + "k"
         else:
             number = f"{value:,.{max(0, self.decimals)}f}"
