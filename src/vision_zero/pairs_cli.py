@@ -41,7 +41,7 @@ def make(
     workers: Annotated[int, typer.Option(min=1, help="Processes; photos are edited by one.")] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A=B", help="Any other setting of a recipe's `pairs`, e.g. changes=3."),
+        typer.Option("--set", metavar="A.B=C", help="Any other setting of a recipe's pairs, e.g. pairs.changes=3."),
     ] = None,
 ) -> None:
     """Make pairs as files: pictures, their change logs and what is known to be in them.
@@ -49,15 +49,18 @@ def make(
     CLEVR-like scenes come in the layout of the published set, the others as NAME_original.png and
     NAME_modified.png. Stopped at any time, the same command goes on, and ends with the same bytes.
 
-    For example: `vision-zero pairs make charts --out charts --count 500 --set changes=1`
+    For example: `vision-zero pairs make charts --out charts --count 500 --set pairs.changes=1`
     """
     from vision_zero.config import load_config
     from vision_zero.pairs.bar import progress
     from vision_zero.pairs.make import make_pairs
 
+    for item in overrides or []:
+        if not item.startswith("pairs."):
+            raise UserError(f"--set {item!r}: only settings of pairs make a difference here, e.g. pairs.changes=3")
     given = {"count": count, "width": width, "height": height, "path": photos}
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
-    config = load_config(None, [*settings, *(f"pairs.{item}" for item in overrides or [])]).pairs
+    config = load_config(None, [*settings, *(overrides or [])]).pairs
     with progress(kind.value) as bar:
         task = bar.add_task(kind.value, total=None)
 

@@ -163,7 +163,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux shows them")
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Three kills at different moments of a run with two workers; and the workers do not outlive it."""
-    settings = ["--count", "150", "--width", "96", "--height", "64", "--set", "style=nano", "--set", "objects=[3,5]"]
+    settings = [
+        "--count",
+        "150",
+        "--width",
+        "96",
+        "--height",
+        "64",
+        "--set",
+        "pairs.style=nano",
+        "--set",
+        "pairs.objects=[3,5]",
+    ]
     command = [sys.executable, "-m", "vision_zero.cli", "pairs", "make", "clevr", *settings, "--seed", "5", "--out"]
     folder = tmp_path / "killed"
     seen = []

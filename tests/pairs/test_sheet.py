@@ -111,9 +111,9 @@ def test_make_check_show(tmp_path: Path) -> None:
         "--height",
         64,
         "--set",
-        "style=nano",
+        "pairs.style=nano",
         "--set",
-        "objects=[3,5]",
+        "pairs.objects=[3,5]",
     )
     assert (code, told) == (0, f"4 pairs in {out}\n")
     code, told, _ = run("pairs", "check", out)
@@ -151,10 +151,11 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     [
         (["check", "nowhere"], "no folder of pairs at nowhere"),
         (["show", "nowhere"], "no folder of pairs at nowhere"),
-        (["make", "charts", "--out", "x", "--set", "colour=red"], "unknown key 'pairs.charts.colour'"),
-        (["make", "charts", "--out", "x", "--set", "changes=9"], "pairs.charts.changes"),
+        (["make", "charts", "--out", "x", "--set", "pairs.colour=red"], "unknown key 'pairs.charts.colour'"),
+        (["make", "charts", "--out", "x", "--set", "pairs.changes=9"], "pairs.charts.changes"),
         (["make", "photos", "--out", "x"], "pairs.photos.path"),
-        (["make", "clevr", "--out", "x", "--set", "changes=7"], "a scene may have only 4 objects"),
+        (["make", "clevr", "--out", "x", "--set", "game.rounds=1"], "only settings of pairs"),
+        (["make", "clevr", "--out", "x", "--set", "pairs.changes=7"], "a scene may have only 4 objects"),
     ],
 )
 def test_what_a_user_can_mend_is_said(
