@@ -62,7 +62,20 @@ EDGES: dict[str, set[str]] = {
     },
     "tabletop": {"pairs", "games", "players", "models", "rollouts", "runs"},
     "pairs_cli": {"pairs"},
-    "cli": {"pairs_cli", "pairs", "models.nano", "plan", "runs", "evaluate", "viewer", "tabletop", "train", "launch"},
+    "pairs_import_cli": {"pairs"},
+    "cli": {
+        "pairs_cli",
+        "pairs_import_cli",
+        "pairs",
+        "models.nano",
+        "plan",
+        "runs",
+        "evaluate",
+        "viewer",
+        "tabletop",
+        "train",
+        "launch",
+    },
 }
 """Module or room -> modules or rooms that it may import, besides `FREE` and its own room."""
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from vision_zero.errors import UserError
 from vision_zero.pairs_cli import app as pairs_app
+from vision_zero.pairs_import_cli import register as register_imports
 
 
 class _Group(TyperGroup):
@@ -40,6 +41,7 @@ app = typer.Typer(
 nano_app = typer.Typer(no_args_is_help=True, help="The tiny model that ships with the package.")
 app.add_typer(nano_app, name="nano")
 app.add_typer(pairs_app, name="pairs")
+register_imports(pairs_app)
 
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, e.g. recipes/nano.yaml.", show_default=False)
@@ -185,6 +187,33 @@ def config(recipe: Recipe, overrides: Overrides = None) -> None:
 
     tree = load_config(recipe, overrides).model_dump(mode="json")
     typer.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:COUNT",
+            help="Devices to plan for: rtx4090, l40s, a100-40, a100, h100, h200, a size such as 24gb, or cpu.",
+            show_default="those of this machine",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Tell what a recipe implies before anything is paid: games, tokens, memory, time, disk. Reads no weights.
+
+    If it does not fit, the cheapest changes after which it does.
+    """
+    from rich.console import Console
+
+    from vision_zero.config import load_config
+    from vision_zero.plan import make_plan, print_plan
+    from vision_zero.plan.devices import find_devices
+
+    config = load_config(recipe, overrides)
+    print_plan(make_plan(config, find_devices(devices, config)), Console())
 
 
 @nano_app.command("make")

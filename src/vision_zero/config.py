@@ -16,6 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 from vision_zero.config_pairs import (
     ChartPairs,
     ClevrPairs,
+    DiffusersEditor,
+    EndpointEditor,
     FolderPairs,
     Node,
     PairsConfig,
@@ -25,7 +27,18 @@ from vision_zero.config_pairs import (
 )
 from vision_zero.errors import UserError
 
-__all__ = ["ChartPairs", "ClevrPairs", "FolderPairs", "Node", "PairsConfig", "PhotoPairs", "Positive", "Probability"]
+__all__ = [
+    "ChartPairs",
+    "ClevrPairs",
+    "DiffusersEditor",
+    "EndpointEditor",
+    "FolderPairs",
+    "Node",
+    "PairsConfig",
+    "PhotoPairs",
+    "Positive",
+    "Probability",
+]
 
 
 class GameConfig(Node):

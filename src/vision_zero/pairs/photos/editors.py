@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import openai
 from PIL import Image
 
-from vision_zero.config_pairs import DiffusersEditor, EndpointEditor
+from vision_zero.config import DiffusersEditor, EndpointEditor
 from vision_zero.errors import UserError
 from vision_zero.pairs.reading import BadFile, decode, to_png
 

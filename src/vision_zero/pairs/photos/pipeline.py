@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from vision_zero.config_pairs import DiffusersEditor
+from vision_zero.config import DiffusersEditor
 from vision_zero.errors import UserError
 
 

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from vision_zero.config_pairs import PhotoPairs
+from vision_zero.config import PhotoPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs.bar import with_bar
 from vision_zero.pairs.base import Split

@@ -1,0 +1,131 @@
+"""ChartQA (vis-nlp/ChartQA): its tables drawn anew as pairs, or its charts as single pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from vision_zero.config import ChartPairs
+from vision_zero.errors import UserError
+from vision_zero.pairs.charts.compose import ChartPair, chart_from_table, differs_enough
+from vision_zero.pairs.charts.styles import find_font
+from vision_zero.pairs.charts.tables import Table, table_from_cells
+from vision_zero.pairs.made import png_picture
+from vision_zero.pairs.reading import BadFile, Problem, read_bytes, read_picture
+from vision_zero.seeds import derive_seed
+from vision_zero.types import ImagePair
+
+Part = Literal["train", "val", "test"]
+SOURCE = "ChartQA"
+_TRIES = 20
+"""Draws of a look and of changes before a table is given up."""
+_KINDS = {
+    "v_bar": ("bar", "grouped_bar", "stacked_bar"),
+    "h_bar": ("horizontal_bar",),
+    "line": ("line", "area"),
+    "pie": ("pie", "donut"),
+}
+"""Type in an annotation -> kinds that draw the table in the same manner."""
+
+
+def read_chartqa_tables(
+    path: Path, parts: Sequence[Part], seed: int, config: ChartPairs
+) -> Iterator[ImagePair | Problem]:
+    """A pair for each `PART/tables/NAME.csv`, drawn by us; titles and kinds as `PART/annotations/NAME.json` has them.
+
+    ChartQA has no twins, and its pictures cannot be changed so that nothing shows. The pair of a table depends on
+    its bytes, `seed` and `config`. Where no chart of the annotated kind comes out well another kind is drawn.
+    """
+    fonts = [find_font(name) for name in config.fonts]
+    for part in _parts(path, parts, "tables"):
+        for file in sorted((part / "tables").glob("*.csv")):
+            try:
+                data = read_bytes(part, f"tables/{file.name}")
+                table = _table(file, data)
+                title, kinds = _annotation(part, file.stem)
+                pair = None
+                for kinds_now in filter(None, (kinds, config.charts)):
+                    rng = Random(derive_seed(seed, "chartqa", file.name, data.decode("utf-8-sig")))
+                    narrowed = config.model_copy(update={"charts": tuple(k for k in kinds_now if k in config.charts)})
+                    titled = replace(table, title=title) if title else table
+                    pair = _first(titled, rng, narrowed, fonts)
+                    if pair is not None:
+                        break
+                if pair is None:
+                    raise BadFile(file, "no legible chart of it came out")
+            except BadFile as e:
+                yield e.problem
+                continue
+            yield pair_of(pair, f"{part.name}-{file.stem}")
+
+
+def read_chartqa_pictures(path: Path, parts: Sequence[Part]) -> Iterator[ImagePair | Problem]:
+    """Each `PART/png/NAME.png` as a single picture; its table, if there is one, is its facts."""
+    for part in _parts(path, parts, "png"):
+        for file in sorted((part / "png").glob("*.png")):
+            try:
+                facts = None
+                if (part / "tables" / f"{file.stem}.csv").exists():
+                    rows = _cells(part / "tables" / f"{file.stem}.csv", read_bytes(part, f"tables/{file.stem}.csv"))
+                    facts = {"cells": rows}
+                picture = read_picture(part, f"png/{file.name}", facts).picture
+            except BadFile as e:
+                yield e.problem
+                continue
+            yield ImagePair(f"{part.name}-{file.stem}", picture, None, (), SOURCE)
+
+
+def pair_of(pair: ChartPair, name: str) -> ImagePair:
+    """Drawn twins as a pair of pictures."""
+    before, after = pair.pixels()
+    facts = pair.original.facts(), pair.modified.facts()
+    return ImagePair(name, png_picture(before, facts[0]), png_picture(after, facts[1]), pair.changes, SOURCE)
+
+
+def _parts(path: Path, parts: Sequence[Part], holding: str) -> list[Path]:
+    for root in (path, path / "ChartQA Dataset"):
+        found = [root / part for part in parts if (root / part / holding).is_dir()]
+        if found:
+            return found
+    raise UserError(f"{path} has no {'/'.join(parts)} folder with {holding} in it: is it ChartQA's?")
+
+
+def _cells(file: Path, data: bytes) -> list[list[str]]:
+    try:
+        return list(csv.reader(data.decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise BadFile(file, f"is not a CSV table in UTF-8 ({e})") from e
+
+
+def _table(file: Path, data: bytes) -> Table:
+    table = table_from_cells(_cells(file, data))
+    if table is None:
+        raise BadFile(file, "has not four rows with different names and a column of numbers: no chart for a game")
+    return table
+
+
+def _annotation(part: Path, name: str) -> tuple[str, tuple[str, ...]]:
+    """Title and kinds that an annotation names; nothing where there is none."""
+    file = part / "annotations" / f"{name}.json"
+    if not file.exists():
+        return "", ()
+    try:
+        record = json.loads(read_bytes(part, f"annotations/{name}.json"))
+        title = (record.get("general_figure_info") or {}).get("title") or {}
+        text = title.get("text", "") if isinstance(title, dict) else title
+        return str(text or ""), _KINDS.get(str(record.get("type")), ())
+    except (ValueError, AttributeError, RecursionError) as e:
+        raise BadFile(file, f"is not an annotation ({type(e).__name__}: {e}): mend or remove it") from e
+
+
+def _first(table: Table, rng: Random, config: ChartPairs, fonts: Sequence[object]) -> ChartPair | None:
+    for _ in range(_TRIES):
+        pair = chart_from_table(table, rng, config, fonts)  # type: ignore[arg-type]
+        if pair is not None and differs_enough(*pair.pixels()):
+            return pair
+    return None
