@@ -174,6 +174,8 @@ class CreditConfig(Node):
     """The published code's gating defect: clue steps train the votes as well."""
     anchor: float = 0.0
     """KL coefficient on the tokens of the stage that is not being trained; 0: those tokens are left out."""
+    anchor_on: tuple[Literal["clue", "decision"], ...] = ("clue", "decision")
+    """Which stage's tokens are anchored while the other is trained. Anchored votes fall back towards the start."""
 
 
 class UpdateConfig(Node):

@@ -26,6 +26,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # Threads that wait for cores which other processes use spin: tiny steps then take ten times as long.
+    threads = max(1, (os.cpu_count() or 1) // processes)
     running: list[subprocess.Popen[bytes]] = []
     for rank in range(processes):
         env = os.environ | {
@@ -35,6 +37,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "LOCAL_WORLD_SIZE": str(processes),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         }
         command = [sys.executable, "-m", "vision_zero.cli", *arguments]
         running.append(subprocess.Popen(command, env=env, stdout=None if rank == 0 else subprocess.DEVNULL))

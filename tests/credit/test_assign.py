@@ -77,6 +77,11 @@ def test_the_anchor_brings_the_other_stage_without_advantage() -> None:
     assert None not in labels["decision/civilian"]
 
 
+def test_anchors_can_be_limited_to_one_stages_tokens() -> None:
+    assert "clue/civilian" in by_label(credit([table()], DECISION, anchor=0.2, anchor_on=["clue"]).samples)
+    assert "decision/civilian" not in by_label(credit([table()], CLUE, anchor=0.2, anchor_on=["clue"]).samples)
+
+
 def test_the_published_gating_defect_trains_votes_in_clue_steps_only() -> None:
     both = by_label(credit([table()], CLUE, train_both_in_clue=True, anchor=0.2).samples)
     assert None not in [a for advantages in both.values() for a in advantages]

@@ -43,7 +43,7 @@ def assign(episodes: Sequence[Episode], stage: Stage, config: CreditConfig, rae:
     the turns that are trained now, None for all others.
     """
     trained = set(Stage) if stage is Stage.CLUE and config.train_both_in_clue else {stage}
-    anchored = set(Stage) - trained if config.anchor > 0 else set()
+    anchored = {Stage(s) for s in config.anchor_on} - trained if config.anchor > 0 else set()
     rewards = [seat_rewards(episode, config) for episode in episodes]
     clue = _clue_advantages(episodes, rewards, config, rae, stage is Stage.CLUE or config.rae_update_in == "all_steps")
     advantages = {
