@@ -11,8 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from tests.runs.stored_games import PAIR, game
-from vision_zero.runs.replay import ending, render_episode
-from vision_zero.types import ABSTAIN, Episode, Turn
+from vision_zero.runs.poster import draw_poster
+from vision_zero.runs.replay import ballots, ending, render_episode
+from vision_zero.types import ABSTAIN, Episode, Stage, Turn
 
 
 def told(episode: Episode, folder: Path, **options: object) -> str:
@@ -107,3 +108,25 @@ def test_thumbnails_show_each_seat_and_the_pair(tmp_path: Path) -> None:
         assert pair.size == (2 * spy.width + 8, spy.height)
         assert pair.getpixel((5, 5)) == (255, 0, 0)
         assert pair.getpixel((pair.width - 5, 5)) == spy.getpixel((5, 5)) == (0, 0, 255)
+
+
+def asked_again(episode: Episode) -> Episode:
+    """The game with every voter asked a second time, with the same answer."""
+    again = [dataclasses.replace(turn, draw=1) for turn in episode.turns if turn.stage is Stage.DECISION]
+    return dataclasses.replace(episode, turns=(*episode.turns, *again))
+
+
+def test_answers_of_a_voter_that_was_asked_several_times_are_counted(tmp_path: Path) -> None:
+    episode = asked_again(game(votes=(1, 1, ABSTAIN)))
+    assert ballots(episode) == {0: {"votes 2": 2}, 2: {"votes 2": 2}, 3: {"abstains (N/A)": 2}}
+    lines = told(episode, tmp_path)
+    assert lines.count("votes 2 (2 of 2)") == 2
+    assert "abstains (N/A) (2 of 2)" in lines
+
+
+def test_the_poster_shows_both_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "posters" / "game.png"
+    draw_poster(game(), path)
+    with Image.open(path) as image:
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+    assert {(255, 0, 0), (0, 0, 255)} <= colors

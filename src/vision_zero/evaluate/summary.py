@@ -16,6 +16,7 @@ from vision_zero.pairs.clevr import language
 from vision_zero.players.scripted import ScriptedPlayer
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.runs.files import write_atomic
+from vision_zero.runs.poster import draw_poster
 from vision_zero.runs.replay import render_episode
 from vision_zero.runs.store import RunStore
 from vision_zero.seeds import derive_seed
@@ -45,9 +46,12 @@ def write_report(store: RunStore, result: HeldOutResult | None) -> None:
 def print_report(store: RunStore, result: HeldOutResult | None, console: Console) -> None:
     """Tell the person who waited: the table in sentences, games of the last step, where things lie, what is next."""
     last = store.steps()[-1]
-    for record in islice(store.read_records(last), REPLAYED):
+    poster = store.path / "game.png"
+    for number, record in enumerate(islice(store.read_records(last), REPLAYED)):
         render_episode(record.episode, console, store.path / "thumbnails", record.changes)
         console.print()
+        if number == 0:
+            draw_poster(record.episode, poster)
     if result is not None:
         console.rule(f"{result.games} held-out games, frozen start -> after {result.policy} steps")
         for line in result.summary:
@@ -56,6 +60,7 @@ def print_report(store: RunStore, result: HeldOutResult | None, console: Console
     path = store.path
     lines = [
         f"curves                    {path / 'curves.png'}",
+        f"a game on one sheet       {poster}",
         f"checkpoint                {path / 'checkpoints'} (an ordinary Hugging Face model folder inside each)",
         f"read more games           vision-zero replay {path} --step {last} --outcome caught",
         f"go on after a stop        vision-zero resume {path}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -43,12 +44,36 @@ def render_episode(
     console.print(Rule(Text(f"game {episode.id}: {_safe(episode.game)} on {_safe(episode.pair)}")))
     render_seats(episode, console, changes)
     roles = {seat.index: seat.role for seat in episode.seats}
+    asked_again = any(turn.draw for turn in episode.turns)
     before = None
     for index, turn in enumerate(episode.turns):
+        if asked_again and turn.stage is Stage.DECISION:
+            continue
         advantage = None if episode.advantages is None else episode.advantages[index]
         render_turn(turn, before, console, roles, advantage=advantage)
         before = turn
+    if asked_again:
+        _render_ballots(episode, console, roles)
     return render_end(episode, console, thumbnails_dir)
+
+
+def _render_ballots(episode: Episode, console: Console, roles: Mapping[int, Role]) -> None:
+    """Print the votes of voters that were asked several times: a line a voter, its answers counted."""
+    console.print(Text("\nvotes", style="bold underline"))
+    for seat, answers in ballots(episode).items():
+        text = Text("  ")
+        text.append("analyst", "bold") if seat is None else text.append(f"player {seat + 1}", _STYLES[roles[seat]])
+        text.append(": " + ", ".join(f"{answer} ({n} of {answers.total()})" for answer, n in answers.most_common()))
+        console.print(text)
+
+
+def ballots(episode: Episode) -> dict[int | None, Counter[str]]:
+    """What each voter answered, and how often. Example: `{0: Counter({"votes 2": 5, "abstains (N/A)": 3})}`"""
+    cast: dict[int | None, Counter[str]] = {}
+    for turn in episode.turns:
+        if turn.stage is Stage.DECISION:
+            cast.setdefault(turn.seat, Counter())[_what(turn)] += 1
+    return cast
 
 
 def render_seats(episode: Episode, console: Console, changes: Sequence[Change] | None = None) -> None:
