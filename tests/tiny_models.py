@@ -23,7 +23,7 @@ from vision_zero.config import ModelConfig
 from vision_zero.models.base import VLM, load
 from vision_zero.types import Picture
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl", "internvl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm")
 HOLES = 5
 """Rows of the embedding that no token uses."""
 
@@ -43,13 +43,25 @@ QWEN_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+SMOL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<image>",
+    "<end_of_utterance>",
+    *(f"<row_{r}_col_{c}>" for r in range(1, 7) for c in range(1, 7)),
+)
 INTERN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
 
 
 def build(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a random model of the family (2-4M parameters) and its processor; returns the folder."""
     torch.manual_seed(seed)
-    model, processor = {"qwen2_5_vl": _qwen2_5, "qwen3_vl": _qwen3, "internvl": _internvl}[family]()
+    model, processor = {"qwen2_5_vl": _qwen2_5, "qwen3_vl": _qwen3, "internvl": _internvl, "smolvlm": _smolvlm}[
+        family
+    ]()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -221,6 +233,37 @@ def _internvl(image: int = 56) -> tuple[Any, Any]:
         video_processor=hf.InternVLVideoProcessor(size={"height": image, "width": image}),
         image_seq_length=tokens,
         chat_template=CHAT.replace("PICTURE", "<IMG_CONTEXT>\n"),
+    )
+    return model, processor
+
+
+def _smolvlm(side: int = 56) -> tuple[Any, Any]:
+    """Idefics3's class and processor: those of SmolVLM but for its video prompts, which need one more package."""
+    tokenizer = _tokenizer(SMOL_TOKENS)
+    text = _text(tokenizer, 192, model_type="llama")
+    config = hf.Idefics3Config(
+        text_config=text,
+        vision_config={
+            "hidden_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "image_size": side,
+            "patch_size": 14,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = _generation(hf.Idefics3ForConditionalGeneration(config), tokenizer)
+    processor = hf.Idefics3Processor(
+        image_processor=hf.Idefics3ImageProcessor(
+            size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=(side // 14) ** 2 // 4,
+        chat_template=CHAT.replace("PICTURE", "<image>"),
     )
     return model, processor
 

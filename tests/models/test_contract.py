@@ -23,6 +23,7 @@ from vision_zero.models.base import VLM, load
 from vision_zero.types import Message, Picture, PicturePart, Prompt, TextPart
 
 PICTURES = (picture(1), picture(2, 100, 200), picture(3, 56, 56))
+FIVE = (picture(11), picture(12, 100, 200), picture(13, 56, 56), picture(14, 224, 56), picture(15, 120, 90))
 SPECIAL = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|image_pad|>", "<|vision_start|>", "<img>", "<IMG_CONTEXT>")
 
 
@@ -38,6 +39,12 @@ def conversations() -> list[tuple[Message, ...]]:
         (Message("system", (TextPart("you play a game\n"),)), message(a, "1 : a red cube .\n", "2 :\n")),
         (message("first ", a, " then ", b, "which is the spy ?\n"),),
     ]
+
+
+def five() -> tuple[Message, ...]:
+    """Five pictures of different sizes, among texts and two together."""
+    p, q, r, s, t = FIVE
+    return (message("all : ", p, q, "a red cube\n", r, "\n", s, "the spy ", t, "vote\n"),)
 
 
 def pictures_of(messages: Sequence[Message]) -> list[Picture]:
@@ -64,7 +71,7 @@ def nudge(vlm: VLM, size: float = 0.05) -> None:
 class TestPrompts:
     def test_reads_like_the_models_own_processor(self, vlm: VLM) -> None:
         """Tokenised apart, the prompt still spells what the processor makes of the whole, placeholders included."""
-        for messages in conversations():
+        for messages in [*conversations(), five()]:
             whole = [
                 {
                     "role": m.role,
@@ -92,6 +99,13 @@ class TestPrompts:
         prompt = vlm.encode(conversations()[2])
         assert prompt.ids.count(vlm.image_token_id) == counts[0] + counts[1]
         assert [len(f.tokens) for f in vlm.image_features(PICTURES)] == counts
+
+    def test_placeholders_are_known_before_a_picture_is_read(self, vlm: VLM) -> None:
+        for p in (*PICTURES, *FIVE):
+            with Image.open(io.BytesIO(p.data)) as image:
+                width, height = image.size
+            asked = (vlm.processor.image_processor, vlm.network.config, height, width)
+            assert vlm.family.picture_tokens(*asked) == vlm.placeholders(p)
 
     def test_equal_beginnings_share_ids(self, vlm: VLM) -> None:
         a, b = (vlm.encode((message(PICTURES[0], "the rules\n", "1 : red\n", end),)).ids for end in ("you\n", "vote\n"))
@@ -144,11 +158,11 @@ class TestForward:
         """Features instead of pixels, explicit positions instead of the model's: the same logits."""
         vlm = load_tiny(family, train="language") if frozen else vlms[family]
         assert vlm.vision_frozen is frozen
-        for messages in conversations():
+        for messages in [*conversations(), five()]:
             pictures, prompt = pictures_of(messages), vlm.encode(messages)
             ids = torch.tensor([prompt.ids])
             extra: dict[str, Any] = dict(vlm.pixels(pictures))
-            if family != "internvl":
+            if vlm.family.position_axes == 3:
                 extra["mm_token_type_ids"] = (ids == vlm.image_token_id).int()
             with torch.no_grad():
                 theirs = vlm.network(input_ids=ids, attention_mask=torch.ones_like(ids), **extra).logits[0]
@@ -371,8 +385,9 @@ class TestFiles:
             one.restore(tmp_path)
             assert all(torch.equal(p, before[n]) for n, p in one.model.named_parameters())
 
-    def test_an_adapter_can_be_loaded_or_merged(self, family: str, tmp_path: Path) -> None:
-        lora = LoraConfig(rank=2, alpha=4)
+    @pytest.mark.parametrize("where", ["language", "language+vision"])
+    def test_an_adapter_can_be_loaded_or_merged(self, family: str, where: Any, tmp_path: Path) -> None:
+        lora = LoraConfig(rank=2, alpha=4, where=where)
         vlm = load_tiny(family, lora=lora)
         nudge(vlm)
         vlm.save(tmp_path / "adapter")
@@ -389,7 +404,7 @@ class TestFiles:
         assert not merged.adapted
 
     def test_max_pixels_is_honoured(self, family: str) -> None:
-        limit = 56 * 56 * 2
+        limit = 56 * 56 * 2 if family != "smolvlm" else 56 * 56 * 6
         vlm, free = load_tiny(family, max_pixels=limit), load_tiny(family)
         large = picture(5, 280, 168)
         side = 14 if family != "qwen3_vl" else 16

@@ -24,9 +24,10 @@ from vision_zero.models.lru import ByteLru
 from vision_zero.models.pictures import PictureReader, concatenate
 from vision_zero.models.prompts import PromptEncoder
 from vision_zero.models.qwen_vl import QwenVL
+from vision_zero.models.smolvlm import SmolVLM
 from vision_zero.types import Message, Picture, Prompt
 
-FAMILIES: dict[str, Family] = {t: family for family in (QwenVL(), InternVL()) for t in family.model_types}
+FAMILIES: dict[str, Family] = {t: family for family in (QwenVL(), InternVL(), SmolVLM()) for t in family.model_types}
 FEATURE_CACHE_BYTES = 1 << 30
 
 
@@ -96,7 +97,7 @@ class VLM:
 
         special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
         guarded = frozenset((special | vision | self.end_ids) - {tokenizer.unk_token_id})
-        self._reader = PictureReader(processor, self.image_token_id)
+        self._reader = PictureReader(processor, self.image_token_id, self.family.shape_names)
         self._encoder = PromptEncoder(processor, self.image_token_id, guarded)
         self._features = _feature_cache() if self.vision_frozen else None
 
@@ -165,7 +166,7 @@ class VLM:
 
     def pixels(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
         """What the model's own image processor makes of the pictures, joined in order, on the CPU."""
-        return concatenate([self._reader.pixels(p) for p in pictures])
+        return concatenate([self._reader.pixels(p) for p in pictures], self.family.picture_axis)
 
     def image_features(self, pictures: Sequence[Picture]) -> list[PictureFeatures]:
         """Each picture as the language model reads it, `tokens` of shape (placeholders, H).

@@ -37,6 +37,18 @@ class Family(Protocol):
     """Tokens that stand for pictures or videos: never sampled. Those that a tokenizer lacks are passed over."""
     position_axes: int
     """A: 3 for M-RoPE (time, height, width), else 1."""
+    shape_names: tuple[str, ...]
+    """What the image processor returns beside pixels and `positions` needs, such as `image_grid_thw`."""
+    picture_axis: int
+    """Along which axis of the image processor's output pictures follow each other."""
+
+    def picture_tokens(self, image_processor: Any, config: Any, height: int, width: int) -> int:
+        """How many placeholders a picture of this size takes, without reading it. `config`: the model's."""
+        ...
+
+    def patches_per_token(self, config: Any) -> int:
+        """How many patches of the vision tower end up in one placeholder."""
+        ...
 
     def limit_pixels(self, processor: Any, max_pixels: int) -> None:
         """Make the image processor scale pictures down to `max_pixels`. Raises `UserError` if it cannot."""

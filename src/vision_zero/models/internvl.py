@@ -20,6 +20,17 @@ class InternVL:
     vision_parts: tuple[str, ...] = ("vision_tower", "multi_modal_projector")
     vision_tokens: tuple[str, ...] = ("<IMG_CONTEXT>", "<img>", "</img>", "<video>")
     position_axes = 1
+    shape_names: tuple[str, ...] = ()
+    picture_axis = 0
+
+    def picture_tokens(self, image_processor: Any, config: Any, height: int, width: int) -> int:
+        """A fixed number for each tile. The processor cuts whatever its image processor is set to."""
+        tiles: int = image_processor.get_number_of_image_patches(height, width, {"crop_to_patches": True})
+        return tiles * int(config.image_seq_length)
+
+    def patches_per_token(self, config: Any) -> int:
+        """Pixel shuffle folds squares of patches."""
+        return round(1 / config.downsample_ratio) ** 2
 
     def limit_pixels(self, processor: Any, max_pixels: int) -> None:
         """Fewer tiles; a tile's own size is part of the model. With several tiles comes one more, a thumbnail."""

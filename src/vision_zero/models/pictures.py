@@ -23,8 +23,10 @@ class PictureReader:
     A picture is always processed alone, so that what the model sees of it cannot depend on its neighbours.
     """
 
-    def __init__(self, processor: Any, image_token_id: int) -> None:
+    def __init__(self, processor: Any, image_token_id: int, shape_names: Sequence[str] = ()) -> None:
+        """`shape_names`: what `shapes` gives, of what the image processor says beside pixels."""
         self._processor, self._image_token_id = processor, image_token_id
+        self._shape_names = tuple(shape_names)
         self._image_token = processor.tokenizer.convert_ids_to_tokens(image_token_id)
         self._names = set(processor.image_processor.model_input_names)
         self._pixels: ByteLru[dict[str, Tensor]] = ByteLru(
@@ -36,7 +38,7 @@ class PictureReader:
         self._shapes: dict[str, dict[str, Tensor]] = {}
 
     def pixels(self, picture: Picture) -> dict[str, Tensor]:
-        """The image processor's output for one picture, on the CPU. First axis: patches or tiles."""
+        """The image processor's output for one picture, on the CPU. The family's `picture_axis`: patches or tiles."""
         return self._pixels.get(picture.sha, lambda: self._read(picture))
 
     def expansion(self, picture: Picture) -> tuple[int, ...]:
@@ -67,10 +69,10 @@ class PictureReader:
         expansion = tuple(out["input_ids"][0].tolist())
         self._expansions[picture.sha] = self._interned.setdefault(expansion, expansion)
         pixels = {k: v for k, v in out.items() if k in self._names}
-        self._shapes[picture.sha] = {k: v for k, v in pixels.items() if not v.is_floating_point()}
+        self._shapes[picture.sha] = {k: pixels[k] for k in self._shape_names}
         return pixels
 
 
-def concatenate(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Join image processor outputs along their first axis, order kept. Empty for no pictures."""
-    return {k: torch.cat([p[k] for p in parts]) for k in parts[0]} if parts else {}
+def concatenate(parts: Sequence[Mapping[str, Tensor]], axis: int = 0) -> dict[str, Tensor]:
+    """Join image processor outputs along an axis, order kept. Empty for no pictures."""
+    return {k: torch.cat([p[k] for p in parts], dim=axis) for k in parts[0]} if parts else {}

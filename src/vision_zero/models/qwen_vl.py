@@ -26,6 +26,17 @@ class QwenVL:
         "<|vision_pad|>",
     )
     position_axes = 3
+    shape_names: tuple[str, ...] = ("image_grid_thw",)
+    picture_axis = 0
+
+    def picture_tokens(self, image_processor: Any, config: Any, height: int, width: int) -> int:
+        """One for each square of `merge_size` x `merge_size` patches of the picture, scaled to its limits."""
+        patches: int = image_processor.get_number_of_image_patches(height, width)
+        return patches // image_processor.merge_size**2
+
+    def patches_per_token(self, config: Any) -> int:
+        """The squares that are merged."""
+        return int(config.vision_config.spatial_merge_size) ** 2
 
     def limit_pixels(self, processor: Any, max_pixels: int) -> None:
         """The processor's `size` holds areas, whatever its keys are called."""
