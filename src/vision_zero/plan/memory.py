@@ -1,0 +1,192 @@
+"""The memory bill of one device: what lies there, in the two phases of a step that need most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vision_zero.config import RunConfig
+from vision_zero.models.base import FEATURE_CACHE_BYTES
+from vision_zero.plan.longest import LongestGame
+from vision_zero.plan.shapes import Shape
+from vision_zero.types import Stage
+
+GIB = 2**30
+MASTER, MOMENTS = 4, 8
+"""Bytes that the optimizer keeps for a weight: a float32 master where the weight is not float32, two moments."""
+LOGIT_BYTES = 16
+"""Bytes a logit takes at the worst moment of the backward: float32, with its gradient and what makes it."""
+MOST_LOGITS = 2**27
+"""The update reads no more at once (`update/scorer.py`)."""
+REDUCE_BYTES = 2 * 2**28
+"""Several processes sum gradients in pieces of 256 MiB, of which a copy is made."""
+SLACK = GIB
+"""On a GPU: CUDA's own context, and memory lost between blocks."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One item of the bill, in bytes, while games are played and while weights are updated."""
+
+    name: str
+    play: int
+    update: int
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Everything one device holds."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def play(self) -> int:
+        """Bytes while games are played."""
+        return sum(line.play for line in self.lines)
+
+    @property
+    def update(self) -> int:
+        """Bytes at the worst moment of an update."""
+        return sum(line.update for line in self.lines)
+
+    @property
+    def peak(self) -> int:
+        """The worse of the two."""
+        return max(self.play, self.update)
+
+
+def steps_of(config: RunConfig) -> list[tuple[Stage, tuple[Stage, ...]]]:
+    """Stages that a run can train, each with the stages whose samples its update reads."""
+    both = (Stage.CLUE, Stage.DECISION)
+    only = {"clue": (Stage.CLUE,), "decision": (Stage.DECISION,)}.get(config.credit.stages.schedule, both)
+    out: list[tuple[Stage, tuple[Stage, ...]]] = []
+    for stage in only:
+        all_read = config.credit.anchor > 0 or (stage is Stage.CLUE and config.credit.train_both_in_clue)
+        out.append((stage, both if all_read else (stage,)))
+    return out
+
+
+def bill(config: RunConfig, shape: Shape, game: LongestGame, devices: int = 1, gpu: bool = True) -> Bill:
+    """The bill of one of `devices` devices; each holds the whole model and plays its share of the games."""
+    games = math.ceil(config.games_per_step / devices)
+    static = _static(config, shape, game)
+    gradients = MASTER * (shape.rounded + shape.exact)
+    kept, work, vision = _update(config, shape, game, games)
+    # The last weights' gradients, not yet moved to their masters, come when activations have gone.
+    late = max(0, shape.rounded * shape.itemsize - kept - work)
+    lines = [
+        *static,
+        Line("gradients", 0, gradients + late + (REDUCE_BYTES if devices > 1 else 0)),
+        Line("kept for the backward", 0, kept),
+        Line("a layer at work, or logits", 0, work),
+        *_play(config, shape, game, games, vision),
+    ]
+    if gpu:
+        lines.append(Line("CUDA context, slack", SLACK, SLACK))
+    return Bill(tuple(lines))
+
+
+def checkpoint_bytes(shape: Shape) -> int:
+    """Bytes of one checkpoint on disk: weights (or the adapter), masters and moments."""
+    weights = MASTER * shape.exact + shape.itemsize * shape.rounded if shape.adapter else shape.weights
+    return weights + MASTER * shape.rounded + MOMENTS * shape.trained
+
+
+def _static(config: RunConfig, shape: Shape, game: LongestGame) -> list[Line]:
+    optimizer = MASTER * shape.rounded + MOMENTS * shape.trained
+    copied = 0 if shape.adapter else shape.weights - (0 if shape.vision_trained else shape.vision_weights)
+    a_picture = game.picture_tokens * int(shape.text.hidden_size) * shape.itemsize
+    pictures = 2 * min(getattr(config.pairs, "count", 10**6), config.steps * config.games_per_step)
+    cached = min(FEATURE_CACHE_BYTES, pictures * a_picture)
+    return [
+        Line("weights", shape.weights, shape.weights),
+        Line("optimizer", optimizer, optimizer),
+        Line("reference copy", copied, copied),
+        Line("picture features", cached, cached),
+    ]
+
+
+def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> tuple[int, int, int]:
+    """Bytes kept by the forward of a full batch, bytes at work in its backward, and pictures in it."""
+    worst = (0, 0, 0)
+    for _, read in steps_of(config):
+        width, rows, trees = rows_of(config, game, games, read)
+        kept, work = _decoder(config, shape, width, rows)
+        seen = math.ceil(rows * width / max(1, sum(trees) // len(trees)))
+        if shape.vision_trained:
+            kept_by_tower, tower_at_work = _tower(config, shape, seen * game.picture_tokens)
+            kept, work = kept + kept_by_tower, max(work, tower_at_work)
+        logits = min(rows * width, MOST_LOGITS // int(shape.text.vocab_size)) * int(shape.text.vocab_size)
+        worst = max(worst, (kept, max(work, LOGIT_BYTES * logits), seen), key=lambda w: w[0] + w[1])
+    return worst
+
+
+def rows_of(config: RunConfig, game: LongestGame, games: int, read: Sequence[Stage]) -> tuple[int, int, list[int]]:
+    """Width and number of the rows of a full batch, and the lengths of a game's trees."""
+    limit = config.update.tokens_per_batch
+    packed = config.update.pack == "tree" and config.model.attention != "flash_attention_2"
+    if packed:
+        trees = [min(length, limit) for length in game.trees(read)]
+    else:
+        trees = [len(r.ids) + r.budget - 1 for r in game.requests if r.stage in read for _ in range(r.draws)]
+    width = max(trees)
+    rows = max(1, min(limit // width, math.ceil(games * sum(trees) / width)))
+    return width, rows, trees
+
+
+def _decoder(config: RunConfig, shape: Shape, width: int, rows: int) -> tuple[int, int]:
+    text, nodes = shape.text, width * rows
+    layers = int(text.num_hidden_layers)
+    masked = config.model.attention != "flash_attention_2"
+    # allowed or not (a byte), and what is added to the scores, for every pair of nodes of a row
+    mask = nodes * width if masked else 0
+    scores = nodes * width * shape.itemsize if masked else 0
+    layer = nodes * shape.saved // layers + scores
+    transient = nodes * shape.itemsize * (3 * int(text.intermediate_size) + 2 * int(text.hidden_size))
+    if config.model.gradient_checkpointing:
+        return layers * nodes * int(text.hidden_size) * shape.itemsize + mask, layer + transient
+    return layers * layer + mask, transient
+
+
+def _tower(config: RunConfig, shape: Shape, tokens: int) -> tuple[int, int]:
+    hidden, inner, layers = _vision(shape)
+    patches = tokens * shape.family.patches_per_token(shape.config)
+    layer = patches * shape.itemsize * (8 * hidden + 4 * inner)
+    if config.model.gradient_checkpointing:
+        return layers * patches * hidden * shape.itemsize, layer
+    return layers * layer, patches * shape.itemsize * 3 * inner
+
+
+def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int, seen: int) -> list[Line]:
+    """The tick that needs most: keys and values, reading its prompts, the vision tower."""
+    text = shape.text
+    wide, layers = 3 * int(text.intermediate_size) + 3 * int(text.hidden_size), int(text.num_hidden_layers)
+    worst = (0, 0)
+    for tick in {r.tick for r in game.requests}:
+        asked = [r for r in game.requests if r.tick == tick]
+        rows = min(config.rollouts.batch_size, games * sum(r.draws for r in asked))
+        distinct = math.ceil(rows / max(r.draws for r in asked))
+        length, budget = max(len(r.ids) for r in asked), max(r.budget for r in asked)
+        logits = 12 * rows * int(text.vocab_size)
+        # one layer's keys and values are copied when they grow
+        growing = rows * (length + budget) * shape.kv * (layers + 2) // layers + logits
+        masks = 0 if config.model.attention == "flash_attention_2" else distinct * length**2 * (1 + shape.itemsize)
+        reading = distinct * length * (shape.kv + wide * shape.itemsize) + masks
+        worst = max(worst, (growing, max(0, reading - growing)), key=sum)
+    hidden, inner, _ = _vision(shape)
+    at_once = min(config.rollouts.batch_size, 2 * games) if shape.vision_trained else 1
+    patches = at_once * game.picture_tokens * shape.family.patches_per_token(shape.config)
+    tower = patches * shape.itemsize * (3 * inner + 4 * hidden)
+    return [
+        Line("keys and values", worst[0], 0),
+        Line("more while prompts are read", worst[1], 0),
+        Line("vision", tower, 0),
+    ]
+
+
+def _vision(shape: Shape) -> tuple[int, int, int]:
+    """Width, inner width and layers of the vision tower."""
+    vision = shape.config.vision_config
+    layers = getattr(vision, "depth", None) or vision.num_hidden_layers
+    return int(vision.hidden_size), int(vision.intermediate_size), int(layers)
