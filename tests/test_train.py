@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.tiny_models import folder
 from vision_zero.config import RunConfig, load_config
+from vision_zero.errors import UserError
 from vision_zero.runs.store import RunStore
 from vision_zero.train import train
 from vision_zero.types import PicturePart, Stage, TextPart
@@ -186,3 +188,26 @@ def test_run_json_records_what_is_needed_to_repeat_it(finished: RunStore) -> Non
     facts = json.loads((finished.path / "run.json").read_text())
     assert RunConfig.model_validate(facts["config"]) == config(short())
     assert {"torch", "transformers", "vision-zero"} <= {k.replace("_", "-") for k in facts["versions"]}
+
+
+def test_evaluations_while_training_are_metrics(tmp_path: Path) -> None:
+    lines = run(tmp_path / "run", config({**short(), "steps": 2, "evaluation.games": 2, "evaluation.every": 2}))
+    first, second = lines.read_metrics()
+    assert not any(name.startswith("held_out/") for name in first)
+    assert 0 <= second["held_out/votes_on_start_clues"] <= 1
+
+
+def test_other_pictures_are_not_taken_for_those_of_the_run(finished: RunStore, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished.path, path)
+    with pytest.raises(UserError, match="the set of pairs changed"):
+        train(config({**short(), "steps": 5, "pairs.count": 7}), path, Console(quiet=True))
+
+
+def test_a_lora_adapter_is_no_start(tmp_path: Path) -> None:
+    lora = {"model.train": "language", "model.lora": {"rank": 2, "alpha": 4}}
+    store = run(tmp_path / "run", config({**short(), "steps": 1, "save.every": 1, **lora}))
+    adapter = store.checkpoints / "step-000001" / "model"
+    again = config({**short(), **lora, "model.path": adapter})
+    with pytest.raises(UserError, match="is a LoRA adapter"):
+        run(tmp_path / "again", again)

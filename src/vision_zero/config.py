@@ -208,8 +208,15 @@ class EvaluationConfig(Node):
     """Held-out games against the frozen start, before, during and after."""
 
     games: Annotated[int, Field(ge=0)] = 0
+    """Held-out deals; 0: no evaluation."""
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between evaluations; 0: only before and after."""
+    """Steps between evaluations while training; 0: only when training is done."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluationConfig:
+        if self.games == 1:
+            raise ValueError("a comparison needs at least 2 held-out games: raise evaluation.games, or set it to 0")
+        return self
 
 
 class SaveConfig(Node):

@@ -22,12 +22,14 @@ from vision_zero.evaluate.summary import held_out_games, print_report, write_rep
 from vision_zero.games import make_game
 from vision_zero.games.base import Deal, Player
 from vision_zero.models.base import load
+from vision_zero.models.files import adapter_folder
 from vision_zero.pairs import open_pairs
 from vision_zero.players.policy import PolicyPlayer
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.hf import HfEngine
 from vision_zero.rollouts.runner import play
 from vision_zero.runs import checkpoint
+from vision_zero.runs.guard import Unchanged
 from vision_zero.runs.reporter import Reporter, Silent
 from vision_zero.runs.store import RunStore
 from vision_zero.types import Episode, Picture, Role, Sample
@@ -62,12 +64,18 @@ class Trainer:
         self.config, self.store, self.accelerator, self.console = config, store, accelerator, console
         self.pairs = open_pairs(config.pairs, config.seed, "train")
         self.game = make_game(config.game)
+        if adapter_folder(config.model.path):
+            raise UserError(
+                f"{config.model.path} is a LoRA adapter, and its base would be taken for the frozen start: merge the "
+                "two (peft: merge_and_unload, save_pretrained) and set model.path to the merged folder"
+            )
         self.vlm = load(config.model, self.accelerator.device)
         start = self.vlm.reference()
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
         temperature, batch = config.rollouts.temperature, config.rollouts.batch_size
         self.policy = PolicyPlayer(LEARNER, self.vlm, HfEngine(self.vlm, batch), temperature, version="0")
         self.frozen = PolicyPlayer(FROZEN, start, HfEngine(start, batch), temperature, version="start")
+        self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None
         self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
         self.stages = StageScheduler(config.credit.stages)
@@ -77,7 +85,9 @@ class Trainer:
     @property
     def states(self) -> dict[str, Any]:
         """All state that is not the model's weights. Deals, seeds and pairs follow from the step and need none."""
-        return {"updater": self.updater, "rae": self.rae, "stages": self.stages}
+        remedy = "resume with the pictures that the run started with"
+        pairs = Unchanged("the set of pairs", self.pairs.fingerprint, remedy)
+        return {"pairs": pairs, "updater": self.updater, "rae": self.rae, "stages": self.stages}
 
     def run(self) -> None:
         """All steps that are left."""
@@ -117,6 +127,10 @@ class Trainer:
         if self.done % self.config.sight_check_every == 0 and samples:
             report.phase("sight")
             metrics["sight"] = self.check_sight(samples, pictures)
+        if self.held_out and self.config.evaluation.every and (self.done + 1) % self.config.evaluation.every == 0:
+            report.phase("held-out games")
+            result = self.held_out.evaluate(self.policy)
+            metrics |= {f"held_out/{row.name}": row.after.point for row in result.rows}
         if change:
             metrics["stage/switch"] = change.reason
             report.note(change.reason)
@@ -165,10 +179,9 @@ class Trainer:
     def summarise(self) -> None:
         """Held-out games against the frozen start, curves, and some games to read."""
         result = None
-        if self.config.evaluation.games:
-            held_out = held_out_games(self.config, self.play, self.frozen)
+        if self.held_out:
             with self.console.status("playing held-out games against the frozen start"):
-                result = held_out.evaluate(self.policy)
+                result = self.held_out.evaluate(self.policy)
         if self.accelerator.is_main_process:
             write_report(self.store, result)
             print_report(self.store, result, self.console)

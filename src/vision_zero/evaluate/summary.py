@@ -8,6 +8,7 @@ from itertools import islice
 from rich.console import Console
 
 from vision_zero.config import RunConfig
+from vision_zero.errors import UserError
 from vision_zero.evaluate.curves import plot_curves
 from vision_zero.evaluate.held_out import HeldOutGames, HeldOutResult, Play
 from vision_zero.games.base import Player
@@ -26,12 +27,15 @@ REPLAYED = 3
 
 
 def held_out_games(config: RunConfig, play: Play, start: Player) -> HeldOutGames:
-    """Games on pairs that training never deals. Where pictures come with a scene, clues are judged by it too."""
+    """Games on pairs that training never deals. Where pictures come with a scene and clues in the tiny model's
+    language, clues are judged too. Raises `UserError` if no pair is held out."""
     pairs = open_pairs(config.pairs, config.seed, "held_out")
+    if not len(pairs):
+        raise UserError("no pair is held out (the set is too small): add pairs, or set evaluation.games to 0")
     seed = derive_seed(config.seed, "held_out")
     deals = deals_of_step(pairs, seed, 0, config.evaluation.games, {})
     facts = deals[0].pair.original.facts or {}
-    if config.game.name == "spy" and "objects" in facts:
+    if config.game.name == "spy" and config.game.wording == "compact" and "objects" in facts:
         return HeldOutGames(deals, play, start, ScriptedPlayer("perfect"), language.is_true)
     return HeldOutGames(deals, play, start)
 
