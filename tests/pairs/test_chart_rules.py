@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from statistics import linear_regression
 
 import pytest
 
@@ -13,7 +14,7 @@ from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
 from vision_zero.pairs.charts.chart import Axis
-from vision_zero.pairs.charts.compose import chart_from_table
+from vision_zero.pairs.charts.compose import chart_from_table, compose
 from vision_zero.pairs.charts.edits import change_values, roughness, unremarkable, whole_of
 from vision_zero.pairs.charts.layout import is_clear, lay_out
 from vision_zero.pairs.charts.source import read_table
@@ -206,6 +207,29 @@ def test_words_that_do_not_fit_are_noticed() -> None:
     wide = chart.with_table(replace(chart.table, rows=tuple("Wide name " + r for r in chart.table.rows)))
     layout = lay_out(wide, 480, 320)
     assert layout is None or is_clear(layout, wide)
+
+
+def test_which_twin_came_first_is_left_to_chance() -> None:
+    made, config = table([[30, 62, 45, 80, 22]], ordered=True), ChartPairs(kind="charts", printed=0)
+    pairs = [compose(made, "bar", Random(seed), config, FONTS) for seed in range(30)]
+    first = {pair.original.table.values == made.values for pair in pairs if pair}
+    assert first == {True, False}
+    for pair in pairs:
+        if pair:
+            assert made.values in (pair.original.table.values, pair.modified.table.values)
+            for change in pair.changes:
+                r = made.rows.index(change.what)
+                assert change.before == {"Series 0": pair.original.table.values[0][r]}
+                assert change.after == {"Series 0": pair.modified.table.values[0][r]}
+
+
+def test_no_dot_leaves_the_cloud() -> None:
+    cloud = table([[10, 20, 30, 40, 50, 60], [12, 18, 33, 39, 52, 58]], relation=True)
+    for seed in range(60):
+        edited = change_values(Random(seed), cloud, [100, 100], 1, 0.02)
+        if edited:
+            slope, start = linear_regression(*edited[0].values)
+            assert max(abs(y - start - slope * x) for x, y in zip(*edited[0].values, strict=True)) < 5
 
 
 # Tables from CSV

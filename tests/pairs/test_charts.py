@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,7 +24,7 @@ from vision_zero.pairs import open_pairs
 from vision_zero.pairs.charts.canvas import Canvas, Label
 from vision_zero.pairs.charts.chart import ROUND
 from vision_zero.pairs.charts.compose import LEAST_DEGREES, LEAST_PIXELS
-from vision_zero.pairs.charts.marks import places
+from vision_zero.pairs.charts.marks import draw_marks, places
 from vision_zero.pairs.charts.source import ChartsSource
 from vision_zero.pairs.charts.styles import COLOR_BLIND_SAFE, DARK_PALETTES, PALETTES, THEMES, find_font
 
@@ -78,6 +79,57 @@ def test_every_change_can_be_seen(kind: str, drawn: Callable[[str], list[Drawn]]
             near = slice(max(0, round(middles[r] - half)), round(middles[r] + half))
             lines = differs[near].any(axis=0) if kind == "horizontal_bar" else differs[:, near].any(axis=1)
             assert np.count_nonzero(lines) >= LEAST_PIXELS - 1
+
+
+@pytest.mark.parametrize("kind", ["bar", "line", "pie", "scatter"])
+def test_the_smallest_change_can_be_seen(kind: str) -> None:
+    """Whatever is asked for: here next to nothing, in a small picture."""
+    for d in draw(kind, 6, least_change=0.004, width=240, height=160, printed=0):
+        plot = d.pair.layout.plot
+        for s, (a, b) in enumerate(zip(d.pair.original.table.values, d.pair.modified.table.values, strict=True)):
+            for x, y in zip(a, b, strict=True):
+                if x != y and kind == "pie":
+                    assert abs(x - y) / sum(a) * 360 >= LEAST_DEGREES
+                elif x != y:
+                    length = plot.width if kind == "scatter" and s == 0 else plot.height
+                    assert (
+                        abs(x - y) / d.pair.original.axes[min(s, len(d.pair.original.axes) - 1)].span * length
+                        >= LEAST_PIXELS
+                    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_are_apart_and_whole(kind: str) -> None:
+    """Each of them drawn alone: their ink does not meet, nor the edge, nor, if they tell values, the axes."""
+    for d in draw(kind, 4, width=240, height=160, printed=1):
+        plot = d.pair.layout.plot
+        for chart in (d.pair.original, d.pair.modified):
+            marks = [t for t in draw_marks(chart, plot, d.pair.layout.em) if isinstance(t, Label)]
+            inked = np.zeros((160, 240), int)
+            for label in [*(t for t in d.pair.layout.frame if isinstance(t, Label)), *marks]:
+                ink = ink_of(label)
+                inked += ink
+                assert ink[2:-2, 2:-2].sum() == ink.sum(), label.text
+                rows, columns = np.nonzero(ink)
+                if label in marks and chart.axes:
+                    assert rows.min() >= plot.bottom
+                    assert columns.min() >= plot.left
+            assert inked.max() == 1
+
+
+def ink_of(label: Label) -> np.ndarray:
+    with Canvas(240, 160, "#ffffff") as canvas:
+        canvas.draw([replace(label, color="#000000")])
+        found: np.ndarray = (canvas.pixels() < 160).any(axis=-1)[::-1]
+        return found
+
+
+def test_numbers_in_stacks_have_room() -> None:
+    for d in draw("stacked_bar", 6, printed=1):
+        chart, plot = d.pair.original, d.pair.layout.plot
+        if chart.printed:
+            least = min(min(series) for series in chart.table.values)
+            assert least / chart.axes[0].span * plot.height >= d.pair.layout.em
 
 
 @pytest.mark.parametrize("kind", ROUND)
