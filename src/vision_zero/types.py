@@ -149,14 +149,16 @@ class Understood:
 
     Example: `Understood(thought="2 sounds vague", clue="a large red cube", vote=None, problem=None)`
 
-    `clue` is clean: safe to show to other seats. `problem` says in a few words why a clue or a vote
-    could not be read; it is None when all is well.
+    `clue` is clean: safe to show to other seats. `answer` is what stood in the box of a vote, as it stood
+    there, whether or not it could be read. `problem` says in a few words why a clue or a vote could not be
+    read; it is None when all is well.
     """
 
     thought: str = ""
     clue: str | None = None
     vote: Vote = None
     problem: str | None = None
+    answer: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ def clue(seat: int, text: str | None = "a cube .", round: int = 1, player: str =
     return Turn(seat, Stage.CLUE, round, 0, (), said(text or "", tuple(range(ids))), understood, player)
 
 
-def vote(seat: int | None, choice: Vote, draw: int = 0, player: str = "policy", thought: str = "") -> Turn:
-    understood = Understood(thought=thought, vote=choice, problem="no vote" if choice is None else None)
+def vote(
+    seat: int | None, choice: Vote, draw: int = 0, player: str = "policy", thought: str = "", answer: str | None = None
+) -> Turn:
+    """A vote; without `answer` its box holds the choice, or nothing if that is None."""
+    box = answer if answer is not None else "" if choice is None else str(choice)
+    understood = Understood(thought, vote=choice, problem="no vote" if choice is None else None, answer=box)
     return Turn(seat, Stage.DECISION, 1, draw, (), said(str(choice)), understood, player)
 
 

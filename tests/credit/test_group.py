@@ -37,4 +37,6 @@ def test_advantages_of_a_group_cancel_and_keep_the_order(rewards: list[float], d
     advantages = normalise(rewards, divide)
     assert sum(advantages) == pytest.approx(0, abs=1e-6)
     if not is_flat(rewards):
-        assert max(range(len(rewards)), key=rewards.__getitem__) == max(range(len(rewards)), key=advantages.__getitem__)
+        # rewards that differ by less than rounding may get equal advantages, but never swapped ones
+        ordered = [a for _, a in sorted(zip(rewards, advantages, strict=True))]
+        assert ordered == sorted(ordered)

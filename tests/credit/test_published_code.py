@@ -24,7 +24,16 @@ def random_game(rng: random.Random, number: int) -> Episode:
     choices: list[Vote] = [rng.choice([0, 1, 2, 3, ABSTAIN, None]) for _ in range(DRAWS)]
     if rng.random() < 0.2:
         choices = [choices[0]] * DRAWS
-    votes = [vote(None, v, d, thought=rng.choice(["", "ten chars.", "long enough"])) for d, v in enumerate(choices)]
+    votes = [
+        vote(
+            None,
+            v,
+            d,
+            thought=rng.choice(["", "ten chars.", "long enough"]),
+            answer=rng.choice(["", " ", "no idea"]) if v is None else None,
+        )
+        for d, v in enumerate(choices)
+    ]
     return game(votes, clues, spy=rng.randrange(PLAYERS), id=f"{number:06d}")
 
 
@@ -69,7 +78,7 @@ class Published:
         for t in e.turns[PLAYERS * 2 :]:
             v = t.understood.vote
             accuracy = -0.5 if v == "N/A" else 1.0 if v == spy else -1.0
-            format_ok = v is not None and len(t.understood.thought) > 10
+            format_ok = t.understood.answer.strip() != "" and len(t.understood.thought) > 10
             rewards.append(0.3 * (1 if format_ok else -1) + 1.2 * accuracy + (0.99 if accuracy > 0 else 0.0))
         r = np.array(rewards)
         if r.std() <= 1e-8 or np.ptp(r) <= 1e-8:

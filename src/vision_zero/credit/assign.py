@@ -74,9 +74,10 @@ def seat_rewards(episode: Episode, config: CreditConfig) -> tuple[float, ...]:
 
 
 def vote_reward(episode: Episode, turn: Turn, config: CreditConfig) -> float:
-    """Reward of one vote. It is well formed if it could be read and its thought is long enough."""
-    vote = turn.understood.vote
-    well_formed = vote is not None and len(turn.understood.thought.strip()) > config.format_thought_characters
+    """Reward of one vote. It is well formed if its box is not empty and its thought is long enough; whether the
+    box names a seat is another matter (published code)."""
+    understood, vote = turn.understood, turn.understood.vote
+    well_formed = bool(understood.answer.strip()) and len(understood.thought.strip()) > config.format_thought_characters
     return decision_reward(judge(vote, spies_of(episode)), well_formed, config)
 
 

@@ -58,11 +58,11 @@ def read_vote(text: str, boxed: bool, choices: int, stop: StopReason = StopReaso
     thought = clean(reply.thought)
     if not reply.problem:
         vote, problem = _vote(reply.answer, choices)
-        return Understood(thought, vote=vote, problem=problem)
+        return Understood(thought, vote=vote, problem=problem, answer=reply.answer)
     # without a box an object {"spy": 2} is still an answer
     if (answer := _spy_of(reply.answer)) is not None and stop is StopReason.END_OF_TURN:
         vote, problem = _vote(answer, choices)
-        return Understood(thought, vote=vote, problem=problem)
+        return Understood(thought, vote=vote, problem=problem, answer=answer)
     return Understood(thought, problem=reply.problem)
 
 
