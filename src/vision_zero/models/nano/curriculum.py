@@ -7,7 +7,7 @@ row reads exactly as the prompt and the reply read in play.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -43,6 +43,7 @@ YES, NO = IDS["yes"], IDS["no"]
 PICTURE = (IDS[VISION_START], *[IDS[IMAGE]] * CELLS, IDS[VISION_END])
 _BLANK = Picture(b"")
 _WEIGHTS = {"clue": 1.0, "vote": 3.0, "answer": 1.0, "caption": 0.5, "end": 0.2}
+"""How much each word of a reply counts: a vote is one word, a caption is long, an end is obvious."""
 
 
 @dataclass
@@ -57,44 +58,44 @@ class Row:
     place: list[int] = field(default_factory=lambda: list(range(len(PICTURE))))
     targets: list[tuple[int, dict[int, float], float]] = field(default_factory=list)
     verdicts: list[tuple[int, bool]] = field(default_factory=list)
-    _trunk: int = len(PICTURE)
-    _branches: int = 0
-
-    @property
-    def trunk(self) -> int:
-        """Length of the trunk so far."""
-        return self._trunk
+    trunk: int = len(PICTURE)
+    """Length of the trunk so far."""
+    branches: int = 0
 
     def say(self, text: str) -> None:
         """Append public words to the trunk. All branches come after."""
         for i in tokens(text):
-            self._trunk += 1
-            self._append(i, 0, self._trunk, self._trunk - 1)
+            self.trunk += 1
+            self._append(i, 0, self.trunk, self.trunk - 1)
 
     def ask(self, rng: Random, after: int, request: str, says: Says, kind: str, verdict: bool | None = None) -> None:
         """Append a branch: a request that sees the first `after` tokens of the trunk, and the teacher's reply.
 
         The reply is drawn; what is taught at each of its words is the whole distribution there.
         """
-        self._branches += 1
+        self.branches += 1
         request_ids = tokens(request)
         for k, i in enumerate(request_ids):
-            self._append(i, self._branches, after, after + k)
+            self._append(i, self.branches, after, after + k)
         if verdict is not None:
             self.verdicts.append((len(self.ids) - 1, verdict))
         [path] = rng.choices(list(says), list(says.values()))
         start = after + len(request_ids)
         for k, distribution in enumerate(teacher.next_words(says, path)):
-            self._append(IDS[ASSISTANT if k == 0 else path[k - 1]], self._branches, after, start + k)
+            self._append(IDS[ASSISTANT if k == 0 else path[k - 1]], self.branches, after, start + k)
             target = {IDS[END if word is None else word]: p for word, p in distribution.items()}
             self.targets.append((len(self.ids) - 1, target, _WEIGHTS["end" if None in distribution else kind]))
-        self._append(IDS[END], self._branches, after, start + len(path) + 1)
+        self._append(IDS[END], self.branches, after, start + len(path) + 1)
 
     def _append(self, token: int, branch: int, sees: int, place: int) -> None:
         self.ids.append(token)
         self.branch.append(branch)
         self.sees.append(sees)
         self.place.append(place)
+
+
+MakeRow = Callable[[Random, Sequence[Object], Sequence[Object]], Row]
+"""Makes a row about the first scene; the second is its twin."""
 
 
 @cache

@@ -55,26 +55,31 @@ def share(hits: Hits) -> Share:
     return Share(p, max(0.0, (centre - wide) / (1 + z * z / n)), min(1.0, (centre + wide) / (1 + z * z / n)), n)
 
 
-def write_report(folder: Path, seed: int, games: int, pictures: int) -> str:
-    """Measure the model in `folder`, write report.json and report.md there, and return the table."""
+def write_report(folder: Path, seed: int, games: int, pictures: int, made: str) -> str:
+    """Measure the model in `folder`, write report.json and report.md there, and return the table.
+
+    `made` says in a line how the model was made.
+    """
     vlm = load(ModelConfig(path=str(folder), train="language"), "cpu")
     scenes = make_scenes(seed, "held_out", 0, max(games, -(-pictures // 2)))
     shares = {name: share(hits) for name, hits in measure(vlm, scenes, seed, games, pictures).items()}
     size = sum(p.numel() for p in vlm.model.parameters())
     lines = [f"| {name} | {s.share:.3f} | {s.low:.3f}-{s.high:.3f} | {s.count} |" for name, s in shares.items()]
     table = "\n".join(["| measure | share | 95 % interval | cases |", "|---|---|---|---|", *lines])
-    figures = {"seed": seed, "parameters": size, "shares": {name: vars(s) for name, s in shares.items()}}
+    figures = {"made": made, "seed": seed, "parameters": size, "shares": {name: vars(s) for name, s in shares.items()}}
     (folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(f"{_INTRODUCTION.format(size=size, seed=seed)}\n{table}\n", encoding="utf-8")
+    (folder / "report.md").write_text(f"{_INTRODUCTION.format(size=size, made=made)}\n{table}\n", encoding="utf-8")
     return table
 
 
 _INTRODUCTION = """# The tiny model
 
-{size:,} parameters, made by `vision-zero nano make` with seed {seed}. Measured on held-out CLEVR-like pictures of
-96x64 with 3 to 6 objects; a spy's picture differs in the shape and colour of 2 objects. Games: 3 civilians and a
-spy, 2 rounds, everything sampled at temperature 1 unless it says greedy. The perfect reader sees every object,
-hears the same clues and accuses whoever said most that is false of the common picture.
+{size:,} parameters, made by `vision-zero nano make`: {made}.
+
+Measured on held-out CLEVR-like pictures of 96x64 with 3 to 6 objects; a spy's picture differs in the shape and
+colour of 2 objects. Games: 3 civilians and a spy, 2 rounds, everything sampled at temperature 1 unless it says
+greedy. The perfect reader sees every object, hears the same clues and accuses whoever said most that is false of
+the common picture. It votes for a seat drawn by lot if there are several; blind guessing would be right in a third.
 """
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from vision_zero.models.nano.architecture import CELLS
-from vision_zero.models.nano.curriculum import NO, YES, Batch, collate, question_row, table_row
+from vision_zero.models.nano.curriculum import NO, YES, Batch, MakeRow, collate, question_row, table_row
 from vision_zero.models.nano.scenes import Scenes
 from vision_zero.models.nano.training import half_precision
 from vision_zero.seeds import derive_seed
 
 _TABLES = 0.6
 """Share of rows that are games; the others are questions."""
-_TRUTH = 0.5
+_TRUTH = 1.0
 """Weight of the probability that goes to anything that the teacher would never say."""
 
 
@@ -33,22 +33,25 @@ class Speech:
     def loss(self, step: int, share: slice) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy with the teacher's distributions, and with the truth of every public clue."""
         numbers = range(self.batch)[share]
-        kinds = {True: table_row, False: question_row}
+        tables = [n for n in numbers if n < _TABLES * self.batch]
+        questions = [n for n in numbers if n >= _TABLES * self.batch]
         total = torch.zeros(())
         figures: dict[str, float] = {}
-        tables = [n for n in numbers if n < _TABLES * self.batch]
-        for kind, group in (("tables", tables), ("questions", [n for n in numbers if n not in tables])):
-            if not group:
-                continue
-            rngs = [Random(derive_seed(self.seed, "speech", step, n)) for n in group]
-            pictures = [rng.randrange(len(self.scenes)) for rng in rngs]
-            described = self.scenes.described
-            make = kinds[kind == "tables"]
-            batch = collate([make(r, described[p], described[p ^ 1]) for r, p in zip(rngs, pictures, strict=True)])
-            loss, more = self._loss(batch, self.features[pictures])
-            total = total + loss
-            figures |= {f"{kind}/{name}": value for name, value in more.items()}
+        # apart, because rows of one kind are of about one length
+        for kind, make, group in (("tables", table_row, tables), ("questions", question_row, questions)):
+            if group:
+                loss, more = self._loss(*self._batch(step, group, make))
+                total = total + loss
+                figures |= {f"{kind}/{name}": value for name, value in more.items()}
         return total, figures
+
+    def _batch(self, step: int, numbers: list[int], make: MakeRow) -> tuple[Batch, Tensor]:
+        """Rows of these numbers in the batch of a step, and their pictures' features."""
+        rngs = [Random(derive_seed(self.seed, "speech", step, n)) for n in numbers]
+        pictures = [rng.randrange(len(self.scenes)) for rng in rngs]
+        described = self.scenes.described
+        rows = [make(rng, described[p], described[p ^ 1]) for rng, p in zip(rngs, pictures, strict=True)]
+        return collate(rows), self.features[pictures]
 
     def _loss(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[str, float]]:
         hidden = read(self.model, batch, features)

@@ -19,7 +19,7 @@ Says = dict[Words, float]
 """Probabilities of whole replies, as words. They sum to 1."""
 
 _VAGUE = {("color",): 3.0, ("shape",): 3.0, ("size", "shape"): 2.0, ("size",): 1.0, ("color", "shape"): 3.0}
-_COPIES, _VAGUENESS = 0.15, 0.35
+_COPIES, _VAGUENESS = 0.1, 0.2
 """How often a spy of the curriculum repeats a clue that it heard, and how often it is vague."""
 _NOTICES, _IMAGINES = 0.8, 0.05
 """How often a voter of the curriculum sees that a false clue is false, and takes a true one for false."""
