@@ -13,7 +13,7 @@ from tests.pairs.chart_samples import FONTS, draw, table
 from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
-from vision_zero.pairs.charts.chart import Axis
+from vision_zero.pairs.charts.chart import Axis, Chart
 from vision_zero.pairs.charts.compose import chart_from_table, compose
 from vision_zero.pairs.charts.edits import change_values, roughness, unremarkable, whole_of
 from vision_zero.pairs.charts.layout import is_clear, lay_out
@@ -230,6 +230,18 @@ def test_no_dot_leaves_the_cloud() -> None:
         if edited:
             slope, start = linear_regression(*edited[0].values)
             assert max(abs(y - start - slope * x) for x, y in zip(*edited[0].values, strict=True)) < 5
+
+
+def test_numbers_do_not_cross_the_axis() -> None:
+    made = table([[30, 4, 45, 80, 22]], ordered=True)
+    at_floor = Chart("line", made, look(Random(0), FONTS), (Axis((0.0, 50.0, 100.0)),), printed=True)
+    above = replace(at_floor, axes=(Axis((-50.0, 0.0, 50.0, 100.0)),))
+    clear = []
+    for chart in (at_floor, above):
+        layout = lay_out(chart, 480, 320)
+        assert layout is not None
+        clear.append(is_clear(layout, chart))
+    assert clear == [False, True]
 
 
 # Tables from CSV
