@@ -138,6 +138,19 @@ def test_what_was_made_is_kept_and_a_killed_start_goes_on(album: Path, tmp_path:
         PhotosSource(kept, 0, "train")
 
 
+def test_hidden_pictures_and_a_cache_among_the_photos_are_no_photos(tmp_path: Path) -> None:
+    # the folder itself may be hidden
+    album = tmp_path / ".album"
+    for name in ("coins.png", ".trash/coins2.png"):
+        (album / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PHOTOS["coins.png"], album / name)
+    for _ in range(2):
+        source = PhotosSource(config(album, cache=album / "cache"), 0, "train")
+        assert [photo_of(p) for p in everything(source)] == ["coins"]
+        assert source.problems == ()
+    assert list((album / "cache").glob("*.png"))
+
+
 def test_a_photo_that_changes_under_the_set_is_not_passed_off(tmp_path: Path) -> None:
     for i in range(30):
         Image.new("RGB", (40, 40), (i, 0, 0)).save(tmp_path / f"{i}.png")

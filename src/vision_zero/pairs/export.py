@@ -92,11 +92,13 @@ def remake_command(folder: Path) -> str:
             except ValueError as e:
                 raise UserError(f"{file} is damaged ({e}): remove it, and say --remake") from e
             settings = dict(record.get("pairs", {}) if command == "make" else record)
-            kind = settings.pop("kind", "")
-            lines = [f"vision-zero pairs {command} {kind} --out DIR"]
+            lines = [f"vision-zero pairs {command} {settings.pop('kind', '')} --out DIR"]
             if command == "make":
+                # where things lie on one machine is nobody else's business
+                for private, public in (("path", " --photos PHOTOS"), ("cache", "")):
+                    lines[0] += public if settings.pop(private, None) else ""
                 lines[0] += f" --seed {record['seed']} --split {record['split']}"
-                lines[0] += "".join(f" --set '{k}={json.dumps(v)}'" for k, v in settings.items() if v is not None)
+                lines[0] += "".join(f" --set 'pairs.{k}={json.dumps(v)}'" for k, v in settings.items() if v is not None)
             else:
                 lines += [f"# {k}: {json.dumps(v)}" for k, v in settings.items() if v]
             return "\n".join(lines)

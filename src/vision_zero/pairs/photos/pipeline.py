@@ -43,5 +43,6 @@ class DiffusersPipeline:
             )
         except TypeError as e:
             raise UserError(f"{self._config.model!r} is no pipeline that edits by an instruction: {e}") from e
-        edited: Image.Image = out.images[0].convert("RGB")
+        # undoes the stretching
+        edited: Image.Image = out.images[0].convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
         return edited

@@ -50,11 +50,7 @@ class PhotosSource:
         if not config.path.is_dir():
             raise UserError(f"no folder of photos at {config.path}: check pairs.path")
         self.config, self.seed, self.split = config, seed, split
-        names = sorted(
-            str(file.relative_to(config.path))
-            for file in config.path.rglob("*")
-            if file.suffix.lower() in EXTENSIONS and not any(p.startswith(".") for p in file.parts)
-        )
+        names = sorted(_photos(config))
         if not names:
             raise UserError(f"{config.path} holds no pictures: check pairs.path")
         self._editor: Editor | None = None
@@ -174,6 +170,15 @@ class PhotosSource:
         self._bytes += _size(pairs)
         while self._bytes > _MOST_BYTES and len(self._made) > 1:
             self._bytes -= _size(self._made.popitem(last=False)[1])
+
+
+def _photos(config: PhotoPairs) -> Iterator[str]:
+    """Relative names of pictures, without hidden ones and without what a cache that lies here keeps."""
+    for file in config.path.rglob("*"):
+        name = file.relative_to(config.path)
+        kept = config.cache is not None and file.is_relative_to(config.cache)
+        if file.suffix.lower() in EXTENSIONS and not kept and not any(p.startswith(".") for p in name.parts):
+            yield str(name)
 
 
 def _size(pairs: tuple[ImagePair, ...]) -> int:
