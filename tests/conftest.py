@@ -1,9 +1,57 @@
-"""What all tests share."""
+"""What all tests share, and which tests show what of which model family: the results behind `vision-zero models`.
 
+A test marked `@pytest.mark.shows("train")` speaks for the family it is run with (its parameter `family`).
+`pytest --write-models` writes the package's table from the results; a table that claims more or less than the
+marks is refused by `tests/models/test_table.py`, and a marked test that fails fails the suite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from vision_zero.models.table import CAPABILITIES
 
 # No test may fail because a machine is slow; and a red build must be red again when it is looked into.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("steady")
+
+TABLE = Path(__file__).parent.parent / "src" / "vision_zero" / "models" / "families.json"
+RESULTS: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-models", action="store_true", help="write what the tests show of each model family")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shows(capability): passing shows it for the family of the test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        family = getattr(item, "callspec", None) and item.callspec.params.get("family")  # type: ignore[attr-defined]
+        for mark in item.iter_markers("shows"):
+            assert mark.args[0] in CAPABILITIES, f"{item.nodeid}: unknown capability {mark.args[0]!r}"
+            assert family, f"{item.nodeid}: a test that shows something needs the parameter `family`"
+            item.user_properties.append(("shows", [family, mark.args[0]]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        for name, value in report.user_properties:
+            if name == "shows":
+                RESULTS[value[0], value[1]].append(report.outcome == "passed")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--write-models") and not hasattr(session.config, "workerinput"):
+        names = sorted({family for family, _ in RESULTS})
+        table = {n: {c: bool(RESULTS[n, c]) and all(RESULTS[n, c]) for c in CAPABILITIES} for n in names}
+        TABLE.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

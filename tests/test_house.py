@@ -47,7 +47,11 @@ EDGES: dict[str, set[str]] = {
     "runs": set(),
     "evaluate": {"pairs", "games", "players", "models", "rollouts", "credit", "runs", "distributed"},
     "viewer": {"games", "players", "rollouts", "runs"},
+    # the worst batch, before the first step
+    "probe": {"models", "plan", "rollouts", "update"},
+    "doctor": {"models", "runs", "train"},
     "train": {
+        "probe",
         "distributed",
         "pairs",
         "games",
@@ -67,7 +71,9 @@ EDGES: dict[str, set[str]] = {
         "pairs_cli",
         "pairs_import_cli",
         "pairs",
+        "doctor",
         "models.nano",
+        "models.table",
         "plan",
         "runs",
         "evaluate",

@@ -52,6 +52,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override a setting of the recipe; may be repeated."),
 ]
 
+Probe = Annotated[
+    bool, typer.Option("--probe", help="First the worst batch: if memory ends, then in the first minute.")
+]
+
 
 class _Ending(StrEnum):
     CAUGHT = "caught"
@@ -70,6 +74,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Train this many steps: short for --set steps=N.", show_default=False)
     ] = None,
+    probe: Probe = False,
 ) -> None:
     """Train a model by self-play, as a recipe says.
 
@@ -87,18 +92,18 @@ def train(
         out = RunStore.create(Path("runs"), config, out).path
     elif out is None:
         raise UserError("several processes must agree on the directory of the run: give --out")
-    _train(out, config)
+    _train(out, config, probe)
 
 
 @app.command()
-def resume(run: Run) -> None:
+def resume(run: Run, probe: Probe = False) -> None:
     """Go on with a run that was stopped, from its last checkpoint.
 
     What came after that checkpoint is played again: the run ends as if it had never been stopped.
     """
     from vision_zero.runs.store import RunStore
 
-    _train(run, RunStore.open(run).config)
+    _train(run, RunStore.open(run).config, probe)
 
 
 @app.command()
@@ -216,6 +221,27 @@ def plan(
     print_plan(make_plan(config, find_devices(devices, config)), Console())
 
 
+@app.command()
+def doctor() -> None:
+    """Is this machine ready? Versions, devices, and a small model through play and update, with what to mend."""
+    from rich.console import Console
+
+    from vision_zero.doctor import examine
+
+    if not examine(Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """Which model families are known, and what the tests show of each."""
+    from rich.console import Console
+
+    from vision_zero.models.table import models_table
+
+    Console().print(models_table())
+
+
 @nano_app.command("make")
 def nano_make(
     out: Annotated[
@@ -235,18 +261,18 @@ def nano_make(
     make(out=out, seed=seed, workers=workers)
 
 
-def _train(run: Path, config: Any) -> None:
+def _train(run: Path, config: Any, probe: bool) -> None:
     """Go on with a run, a new one too, in as many processes as it wants."""
     from vision_zero.launch import is_launched, launch
 
     if config.processes > 1 and not is_launched():
-        if code := launch(["resume", str(run)], config.processes):
+        if code := launch(["resume", str(run), *(["--probe"] if probe else [])], config.processes):
             raise typer.Exit(code)
         return
     from vision_zero.train import train as run_training
 
     try:
-        run_training(config, run)
+        run_training(config, run, probe=probe)
     except KeyboardInterrupt as e:
         if int(os.environ.get("RANK", "0")) == 0:
             typer.echo(f"\nstopped; go on from the last checkpoint with: vision-zero resume {run}", err=True)

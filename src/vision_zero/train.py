@@ -25,6 +25,7 @@ from vision_zero.models.base import load
 from vision_zero.models.files import adapter_folder
 from vision_zero.pairs import open_pairs
 from vision_zero.players.policy import PolicyPlayer
+from vision_zero.probe import probe as worst_batch
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.hf import HfEngine
 from vision_zero.rollouts.runner import play
@@ -43,15 +44,19 @@ BLIND = 1e-6
 """Mean change of log-probs below which a model does not see its pictures."""
 
 
-def train(config: RunConfig, run_dir: Path, console: Console | None = None) -> None:
+def train(config: RunConfig, run_dir: Path, console: Console | None = None, probe: bool = False) -> None:
     """Train until `config.steps` steps are done, from the last whole checkpoint in `run_dir` if it has one.
 
-    `run_dir` was made by `RunStore.create`. A run that was stopped ends as if it had never been. Raises
-    `UserError` for everything that the user can mend.
+    `run_dir` was made by `RunStore.create`. A run that was stopped ends as if it had never been. `probe`:
+    first the worst batch, so that memory ends at once or never. Raises `UserError` for everything that the user
+    can mend.
     """
     accelerator = make_accelerator(cpu=not torch.cuda.is_available())
     # Opened after the processes have met: the first of them may only just have made it.
     trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
+    if probe:
+        games = len(shard(range(config.games_per_step)))
+        worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
     trainer.restore()
     trainer.run()
     trainer.summarise()

@@ -153,6 +153,7 @@ class TestPrompts:
 
 
 class TestForward:
+    @pytest.mark.shows("several pictures")
     @pytest.mark.parametrize("frozen", [False, True])
     def test_equals_the_models_own_forward_from_pixels(self, family: str, vlms: dict[str, VLM], frozen: bool) -> None:
         """Features instead of pixels, explicit positions instead of the model's: the same logits."""
@@ -208,6 +209,7 @@ class TestForward:
                 alone = last_logits(vlm, prompt, pictures_of(m)).log_softmax(-1)
                 assert torch.allclose(together[row], alone, atol=2e-5)
 
+    @pytest.mark.shows("prefix sharing")
     @pytest.mark.parametrize("attention", ["sdpa", "eager"])
     def test_two_prompts_packed_in_one_row(self, family: str, attention: str) -> None:
         """A bool mask (1, 1, L, L) that keeps the two apart gives each its own hidden states."""
@@ -249,6 +251,7 @@ class TestTraining:
     def in_vision(vlm: VLM, names: Sequence[str]) -> set[str]:
         return {n for n in names if any(f".{part}." in n for part in vlm.family.vision_parts)}
 
+    @pytest.mark.shows("train")
     def test_everything_learns(self, family: str) -> None:
         vlm = load_tiny(family)
         got = self.gradients(vlm)
@@ -261,6 +264,7 @@ class TestTraining:
         assert got
         assert not self.in_vision(vlm, list(got))
 
+    @pytest.mark.shows("LoRA")
     @pytest.mark.parametrize("where", ["language", "language+vision"])
     def test_lora_learns_only_where_asked(self, family: str, where: str) -> None:
         vlm = load_tiny(family, lora=LoraConfig(rank=2, alpha=4, where=where))
@@ -373,6 +377,7 @@ class TestFiles:
         )
         assert done.stdout.strip().endswith("equal"), done.stderr
 
+    @pytest.mark.shows("resume")
     @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2, alpha=4)], ids=["full", "lora"])
     def test_restore_puts_every_weight_back(self, family: str, lora: LoraConfig | None, tmp_path: Path) -> None:
         vlm = load_tiny(family, lora=lora)
@@ -385,6 +390,7 @@ class TestFiles:
             one.restore(tmp_path)
             assert all(torch.equal(p, before[n]) for n, p in one.model.named_parameters())
 
+    @pytest.mark.shows("LoRA")
     @pytest.mark.parametrize("where", ["language", "language+vision"])
     def test_an_adapter_can_be_loaded_or_merged(self, family: str, where: Any, tmp_path: Path) -> None:
         lora = LoraConfig(rank=2, alpha=4, where=where)

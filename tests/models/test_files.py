@@ -38,7 +38,13 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_an_unknown_family_lists_the_known_ones(broken: Path) -> None:
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps(config | {"model_type": "talking_horse"}))
-    fails(broken, r"unknown model type 'talking_horse'; known are internvl, qwen2_5_vl, qwen3_vl")
+    fails(broken, r"unknown model type 'talking_horse'; known are idefics3, internvl, qwen2_5_vl, qwen3_vl, smolvlm")
+
+
+def test_the_original_internvl_is_refused_with_the_way_to_convert_it(broken: Path) -> None:
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"model_type": "internvl_chat"}))
+    fails(broken, rf"convert_internvl_weights_to_hf\.py --input_dir {broken} --output_dir {broken}-hf")
 
 
 def test_the_family_goes_by_the_configuration_not_by_the_name(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from vision_zero.config import ModelConfig
 from vision_zero.errors import UserError
 
 NANO = "nano"
+CONVERT = "python src/transformers/models/internvl/convert_internvl_weights_to_hf.py"
+ORIGINAL_INTERNVL = ("internvl_chat", "internvl_chat_v1_5")
 
 
 def resolve(path: str) -> str:
@@ -49,7 +51,15 @@ def model_type(path: str) -> str:
         raise UserError(_cannot_load(path, e)) from e
     if "model_type" not in config:
         raise UserError(f"{path}: config.json is missing or names no model_type; give the folder of a whole model")
-    return str(config["model_type"])
+    found = str(config["model_type"])
+    if found in ORIGINAL_INTERNVL:
+        raise UserError(
+            f"{path} is InternVL in its original layout ({found}), which runs code from the checkpoint: give the model "
+            "in Transformers' own layout, whose name on the Hub ends in -hf (such as OpenGVLab/InternVL3-8B-hf), or "
+            f"convert yours in a checkout of the transformers repository: {CONVERT} --input_dir {path} "
+            f"--output_dir {path}-hf"
+        )
+    return found
 
 
 def read(path: str, config: ModelConfig) -> tuple[Any, Any]:

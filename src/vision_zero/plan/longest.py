@@ -17,6 +17,7 @@ from vision_zero.games import make_game
 from vision_zero.games.base import Asked, Deal, Game, Table
 from vision_zero.models.pictures import PictureReader
 from vision_zero.models.prompts import PromptEncoder
+from vision_zero.pairs.reading import EXTENSIONS
 from vision_zero.plan.shapes import Shape
 from vision_zero.types import (
     Change,
@@ -142,7 +143,7 @@ def picture_sizes(pairs: PairsConfig) -> list[tuple[int, int]]:
 
 def _sizes_in(folder: Path) -> Iterator[tuple[int, int]]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in Image.registered_extensions():
+        if path.suffix.lower() in EXTENSIONS:
             try:
                 with Image.open(path) as image:
                     yield image.size

@@ -133,13 +133,13 @@ def _candidates(config: RunConfig) -> Iterator[Change]:
     model = config.model
     if not model.gradient_checkpointing:
         yield Change({"model.gradient_checkpointing": True}, "a third more time in the update", 2)
-    for times in range(1, 8):
+    for times in (1, 2, 3, 5):
         if (rows := config.rollouts.batch_size >> times) >= 1:
             yield Change({"rollouts.batch_size": rows}, "slower play, the same games", times)
         if (tokens := config.update.tokens_per_batch >> times) >= 256:
             yield Change({"update.tokens_per_batch": tokens}, "slower update, the same result", times)
     width, height = max(picture_sizes(config.pairs), key=lambda s: s[0] * s[1])
-    for times in range(1, 4):
+    for times in (1, 2):
         yield Change({"model.max_pixels": width * height >> times}, "pictures are seen more coarsely", 3 + 2 * times)
     if model.dtype == "float32":
         yield Change({"model.dtype": "bfloat16"}, "weights are rounded; their float32 masters are trained", 6)

@@ -94,6 +94,8 @@ def _shape(settings: str) -> Shape:
     model = ModelConfig.model_validate_json(settings)
     adapter = on_disk.adapter_folder(model.path)
     path = on_disk.base_of(adapter) if adapter else on_disk.resolve(model.path)
+    if Path(path).is_dir():
+        on_disk.model_type(path)  # refuses, with the remedy, what would need code from the checkpoint
     source, config, processor, image_processor = _read(path)
     if config.model_type not in FAMILIES:
         raise UserError(f"{model.path}: unknown model type {config.model_type!r}; known: {', '.join(sorted(FAMILIES))}")

@@ -113,6 +113,32 @@ class Updater:
             tally.peak(f"seconds/{phase}", torch.tensor(seconds))
         return tally.gathered(self._accelerator) | {"learning_rate": rate}
 
+    def rehearse(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> None:
+        """Take the largest micro-batch of these samples through an update that changes nothing.
+
+        Everything that a step holds is then held: reference, gradients, moments. For the start of a run; raises
+        what the device raises when its memory ends.
+        """
+        if self.steps:
+            raise ValueError("rehearse before the first step")
+        start = self._optimizer.state_dict()
+        scored = self.pack(samples, pictures)
+        batch = max(self._batches(scored, scored.trees), key=lambda b: b.ids.numel())
+        if self._reference is not None:
+            self._reference.eval()
+            with torch.no_grad():
+                scored = replace(scored, reference=torch.zeros_like(scored.sampling))
+                self._reference(batch, pictures)
+        ones = torch.ones_like(scored.sampling)
+        for _ in range(2):  # the second time moments and gradients are there already
+            self._forward(scored, batch, pictures, (ones, ones))[0].loss.backward()
+            self._optimizer.accumulate()
+            if self._optimizer.finite():
+                self._optimizer.step(0.0)
+        self._scorer.eval()
+        self._optimizer.clear()
+        self._optimizer.load_state_dict(start)
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the model's weights: steps taken, moments, masters."""
         return {"steps": self.steps, "optimizer": self._optimizer.state_dict()}
