@@ -46,7 +46,7 @@ EDGES: dict[str, set[str]] = {
     "plan": {"pairs", "games", "models"},
     "runs": set(),
     "evaluate": {"pairs", "games", "players", "models", "rollouts", "credit", "runs", "distributed"},
-    "viewer": {"games", "players", "rollouts", "runs"},
+    "viewer": {"games", "players", "rollouts", "runs", "evaluate.statistics"},
     # the worst batch, before the first step
     "probe": {"models", "plan", "rollouts", "update"},
     "doctor": {"models", "runs", "train"},

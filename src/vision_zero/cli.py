@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from vision_zero.errors import UserError
 from vision_zero.pairs_cli import app as pairs_app
 from vision_zero.pairs_import_cli import register as register_imports
+from vision_zero.viewer.command import view
 
 
 class _Group(TyperGroup):
@@ -42,6 +43,7 @@ nano_app = typer.Typer(no_args_is_help=True, help="The tiny model that ships wit
 app.add_typer(nano_app, name="nano")
 app.add_typer(pairs_app, name="pairs")
 register_imports(pairs_app)
+app.command()(view)
 
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, e.g. recipes/nano.yaml.", show_default=False)

@@ -143,11 +143,15 @@ class RunStore:
         for picture in {p.sha: p for e in episodes for p in pictures_of(e)}.values():
             self._keep(picture)
         lines = [dumps(episode_to_json(e, changes.get(e.pair))) + "\n" for e in episodes]
-        write_atomic(self._episode_file(step), "".join(lines).encode())
+        write_atomic(self.episode_path(step), "".join(lines).encode())
 
     def steps(self) -> list[int]:
         """Steps whose games are stored."""
         return sorted(int(p.stem.removeprefix("step_")) for p in self._episodes.glob("step_*.jsonl"))
+
+    def episode_path(self, step: int) -> Path:
+        """Where the games of a step lie, or would lie: one a line."""
+        return self._episodes / f"step_{step:06d}.jsonl"
 
     def read_records(
         self, step: int | None = None, filter: Callable[[Episode], bool] = lambda episode: True
@@ -168,12 +172,12 @@ class RunStore:
                     seen[sha] = self.picture(sha)
                 return seen[sha]
 
-            for line, tree in enumerate(read_lines(self._episode_file(number)), start=1):
+            for line, tree in enumerate(read_lines(self.episode_path(number)), start=1):
                 try:
                     record = Record(number, episode_from_json(tree, look_up), changes_from_json(tree))
                 except (KeyError, TypeError, ValueError) as e:
                     raise UserError(
-                        f"{self._episode_file(number)}, line {line} is not a stored game ({e!r}): "
+                        f"{self.episode_path(number)}, line {line} is not a stored game ({e!r}): "
                         "remove the line or restore the file"
                     ) from e
                 if filter(record.episode):
@@ -220,13 +224,10 @@ class RunStore:
         write_atomic(self._metrics, "".join(dumps(m) + "\n" for m in kept).encode())
         for number in self.steps():
             if number > step:
-                self._episode_file(number).unlink()
+                self.episode_path(number).unlink()
         for folder in (self.path, self._episodes, self._images):
             remove_partial(folder)
         self._last_step = None
-
-    def _episode_file(self, step: int) -> Path:
-        return self._episodes / f"step_{step:06d}.jsonl"
 
 
 def _vacant(root: Path, name: str) -> Path:
