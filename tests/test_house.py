@@ -65,9 +65,11 @@ EDGES: dict[str, set[str]] = {
         "evaluate",
     },
     "tabletop": {"pairs", "games", "players", "models", "rollouts", "runs"},
+    "evaluate_cli": {"evaluate", "runs"},
     "pairs_cli": {"pairs"},
     "pairs_import_cli": {"pairs"},
     "cli": {
+        "evaluate_cli",
         "pairs_cli",
         "pairs_import_cli",
         "pairs",

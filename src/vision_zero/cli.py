@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from vision_zero.errors import UserError
+from vision_zero.evaluate_cli import register as register_evaluation
 from vision_zero.pairs_cli import app as pairs_app
 from vision_zero.pairs_import_cli import register as register_imports
 from vision_zero.viewer.command import view
@@ -44,6 +45,7 @@ app.add_typer(nano_app, name="nano")
 app.add_typer(pairs_app, name="pairs")
 register_imports(pairs_app)
 app.command()(view)
+register_evaluation(app)
 
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A YAML recipe, e.g. recipes/nano.yaml.", show_default=False)

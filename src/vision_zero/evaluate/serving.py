@@ -1,0 +1,121 @@
+"""A model behind an OpenAI-compatible endpoint, by a server that exists: vLLM on a GPU, else Transformers' own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from vision_zero.errors import UserError
+from vision_zero.evaluate.weights import Weights
+from vision_zero.models import files
+from vision_zero.models.base import load
+
+Server = Literal["auto", "vllm", "transformers"]
+_PATIENCE = {"vllm": 1800.0, "transformers": 600.0}
+"""Seconds that a server may take to load its model."""
+_STOPPING = 20.0
+
+
+@contextmanager
+def served(
+    weights: Weights, name: str, host: str = "127.0.0.1", port: int = 8000, server: Server = "auto"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server that knows the model by `name`, wait until it answers, and stop it in the end.
+
+    With LoRA base and adapter are merged into a temporary folder first. Raises `UserError` if no server is
+    installed, if the port is taken, or if the server ends before it answers.
+    """
+    chosen = _choose(server)
+    if "/" in name or not name:
+        raise UserError(f"--name {name!r}: a name without slashes")
+    with TemporaryDirectory(prefix="vision-zero-serve-") as temporary:
+        home = Path(temporary)
+        folder = weights.folder
+        if folder is not None and files.adapter_folder(str(folder)) is not None:
+            load(weights.model).save(home / name, merged=True)
+        elif folder is not None:
+            # the servers call a model as its path is called, seen from where they run
+            (home / name).symlink_to(folder.resolve())
+        elif chosen == "transformers":
+            raise UserError(f"{weights.model.path} is a Hub id: download it and give its folder")
+        model = str(home / name) if folder is not None else weights.model.path
+        _check_free(host, port)
+        process = subprocess.Popen(_command(chosen, model, name, host, port), cwd=home, env=_environment(home))
+        try:
+            _wait(process, f"http://{host}:{port}/health", _PATIENCE[chosen], chosen)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOPPING)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _choose(server: Server) -> Literal["vllm", "transformers"]:
+    has_vllm = importlib.util.find_spec("vllm") is not None
+    if server == "vllm" and not has_vllm:
+        raise UserError("vLLM is not installed: pip install vllm, or say --server transformers")
+    if server == "vllm" or (server == "auto" and has_vllm and torch.cuda.is_available()):
+        return "vllm"
+    missing = [m for m in ("fastapi", "uvicorn") if importlib.util.find_spec(m) is None]
+    if missing:
+        raise UserError(f"serving needs {' and '.join(missing)}: pip install 'vision-zero[serve]'")
+    return "transformers"
+
+
+def _command(server: str, model: str, name: str, host: str, port: int) -> list[str]:
+    # -P: the folder it runs in holds the model under any name, and must not be searched for modules
+    python = [sys.executable, "-P", "-m"]
+    where = ["--host", host, "--port", str(port)]
+    if server == "vllm":
+        return [*python, "vllm.entrypoints.openai.api_server", "--model", model, "--served-model-name", name, *where]
+    return [*python, "transformers.cli.transformers", "serve", name, *where]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Transformers' server answers GET /v1/models with an error if there is no cache folder to list."""
+    environment = dict(os.environ)
+    if not Path(HF_HUB_CACHE).is_dir():
+        (home / "hub").mkdir()
+        environment["HF_HUB_CACHE"] = str(home / "hub")
+    return environment
+
+
+def _check_free(host: str, port: int) -> None:
+    """Else the wait for our server would end with the answer of another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise UserError(f"cannot listen on {host}:{port} ({e.strerror}): choose another --port or --host") from e
+
+
+def _wait(process: subprocess.Popen[bytes], health: str, patience: float, server: str) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"the {server} server ended with code {process.returncode} before it answered; see above")
+        try:
+            with urllib.request.urlopen(health, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.3)
+    raise UserError(f"the {server} server did not answer within {patience:.0f} seconds")
