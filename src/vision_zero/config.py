@@ -105,6 +105,9 @@ class RolloutConfig(Node):
     """Used in sampling and in scoring alike."""
     batch_size: Positive = 256
     """Most completions generated at once; changes speed and memory, not results."""
+    trunk_cache_gib: Annotated[float, Field(ge=0)] = 4.0
+    """Most memory for what was read of prompts, kept while a step is played, so that turns that continue earlier
+    ones need not read them again; changes speed, not results. 0: everything is read anew."""
     opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = Field(default_factory=dict)
     """Roles played by the frozen start instead of the policy."""
 
@@ -126,6 +129,8 @@ class StageConfig(Node):
     patience: Positive | None = 20
     """Switch after this many steps in a stage whatever the measures say; None: never force."""
     cycle_length: Positive = 1
+    clue_rate: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the learning rate in clue steps. Their rewards are noisy, and a large rate on noise unlearns voting."""
 
     @model_validator(mode="after")
     def _check(self) -> StageConfig:

@@ -32,16 +32,14 @@ from vision_zero.rollouts.runner import play
 from vision_zero.runs import checkpoint
 from vision_zero.runs.guard import Unchanged
 from vision_zero.runs.reporter import Reporter, Silent
+from vision_zero.runs.serialise import pictures_of
 from vision_zero.runs.store import RunStore
-from vision_zero.types import Episode, Picture, Role, Sample
-from vision_zero.update.sight import sight_check
+from vision_zero.types import Episode, Role, Stage
+from vision_zero.update.sight import require_sight
 from vision_zero.update.updater import Updater
 
 FROZEN = "frozen"
 """Name of the player with the weights that training started from."""
-SIGHT_SAMPLES = 16
-BLIND = 1e-6
-"""Mean change of log-probs below which a model does not see its pictures."""
 
 
 def train(config: RunConfig, run_dir: Path, console: Console | None = None, probe: bool = False) -> None:
@@ -78,8 +76,10 @@ class Trainer:
         start = self.vlm.reference()
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
         temperature, batch = config.rollouts.temperature, config.rollouts.batch_size
-        self.policy = PolicyPlayer(LEARNER, self.vlm, HfEngine(self.vlm, batch), temperature, version="0")
-        self.frozen = PolicyPlayer(FROZEN, start, HfEngine(start, batch), temperature, version="start")
+        trunks = int(config.rollouts.trunk_cache_gib * 2**30)
+        self.engines = HfEngine(self.vlm, batch, trunks), HfEngine(start, batch, trunks)
+        self.policy = PolicyPlayer(LEARNER, self.vlm, self.engines[0], temperature, version="0")
+        self.frozen = PolicyPlayer(FROZEN, start, self.engines[1], temperature, version="start")
         self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None
         self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
@@ -107,19 +107,22 @@ class Trainer:
         """One step of training, on the stage that is due."""
         began, stage = time.monotonic(), self.stages.stage
         report.phase("play")
-        deals = deals_of_step(self.pairs, self.config.seed, self.done, self.config.games_per_step, self.cast)
-        episodes = self.play(deals)
+        games = self.config.games_per_step
+        mine = deals_of_step(self.pairs, self.config.seed, self.done, games, self.cast, shard(range(games)))
+        # With its pair, so that a picture that both hold travels once.
+        all_games = gather(list(zip(self._play(mine), (deal.pair for deal in mine), strict=True)))
+        episodes = [episode for episode, _ in all_games]
         played = time.monotonic()
         report.phase("credit")
         credited = assign(episodes, stage, self.config.credit, self.rae)
-        mine = {deal.id for deal in shard(deals)}
-        samples = [s for s in credited.samples if s.episode in mine]
-        pictures = {seat.picture.sha: seat.picture for e in episodes for seat in e.seats}
-        pictures |= {p.sha: p for d in deals for p in (d.pair.original, d.pair.modified) if p}
+        ids = {deal.id for deal in mine}
+        samples = [s for s in credited.samples if s.episode in ids]
+        pictures = {p.sha: p for e in episodes for p in pictures_of(e)}
         report.phase("score")
         scored = self.updater.prepare(samples, pictures)
         report.phase("update")
-        updated = self.updater.step(scored, pictures)
+        factor = self.config.credit.stages.clue_rate if stage is Stage.CLUE else 1.0
+        updated = self.updater.step(scored, pictures, factor)
         report.phase("credit")
         metrics: dict[str, float | int | str] = {
             "stage": str(stage),
@@ -131,7 +134,7 @@ class Trainer:
         metrics |= {"stage/accuracy": self.stages.accuracy, "stage/na": self.stages.na}
         if self.done % self.config.sight_check_every == 0 and samples:
             report.phase("sight")
-            metrics["sight"] = self.check_sight(samples, pictures)
+            metrics["sight"] = require_sight(self.updater, samples, pictures)
         if self.held_out and self.config.evaluation.every and (self.done + 1) % self.config.evaluation.every == 0:
             report.phase("held-out games")
             result = self.held_out.evaluate(self.policy)
@@ -145,24 +148,13 @@ class Trainer:
             "seconds/step": time.monotonic() - began,
             "speed/games_per_second": len(episodes) / (played - began),
         }
-        report.step(self.done, metrics, credited.episodes, [deal.pair for deal in deals])
+        report.step(self.done, metrics, credited.episodes, [pair for _, pair in all_games])
         self.done += 1
         self.policy.version = str(self.done)
 
     def play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
         """Play all deals, each process its share; every process gets all episodes in the order of the deals."""
-        return gather(play(self.game, shard(deals), players or {LEARNER: self.policy, FROZEN: self.frozen}))
-
-    def check_sight(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
-        """How much log-probs of a few samples change without their pictures. Raises `UserError` if not at all."""
-        shown = samples[:SIGHT_SAMPLES]
-        change = sight_check(self.updater, shown, pictures)
-        if change < BLIND:
-            raise UserError(
-                f"log-probs do not depend on the pictures (mean change {change:.2e} over {len(shown)} samples): "
-                "the model is blind, training would be meaningless. Check model.path and its processor"
-            )
-        return change
+        return gather(self._play(shard(deals), players))
 
     def save(self) -> None:
         """Write a checkpoint that `restore` continues from."""
@@ -190,6 +182,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             write_report(self.store, result)
             print_report(self.store, result, self.console)
+
+    def _play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
+        with self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
+            return play(self.game, deals, players or {LEARNER: self.policy, FROZEN: self.frozen})
 
     def _reporter(self) -> Reporter | Silent:
         if not self.accelerator.is_main_process:

@@ -140,17 +140,21 @@ def test_seeds_decide(vlms: dict[str, VLM]) -> None:
     assert len({a.ids, b.ids, c.ids}) == 3
 
 
-def test_equal_prompts_are_prefilled_once(vlms: dict[str, VLM]) -> None:
+def test_drafts_share_a_row_until_they_differ(vlms: dict[str, VLM]) -> None:
     vlm = vlms["qwen3_vl"]
     shapes: list[tuple[int, int]] = []
     hook = vlm.backbone.language_model.register_forward_hook(
         lambda _module, _args, kwargs, _out: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
     requests = [request_of(vlm, [PICTURES[0], f"{i % 2}\n"], i, tokens=4) for i in range(16)]
-    HfEngine(vlm, 16).generate(requests)
+    done = HfEngine(vlm, 16).generate(requests)
+    alone = [HfEngine(vlm, 1).generate([r])[0] for r in requests]
     hook.remove()
     assert shapes[0] == (2, len(requests[0].prompt.ids))
-    assert shapes[1] == (16, 1)
+    beginnings = {(r.prompt, c.ids[0]) for r, c in zip(requests, done, strict=True) if c.ids[0] not in vlm.end_ids}
+    assert shapes[1] == (len(beginnings), 1)
+    assert 2 < len(beginnings) < 16
+    same(done, alone)
 
 
 def test_rows_that_ended_leave_the_batch(vlms: dict[str, VLM]) -> None:

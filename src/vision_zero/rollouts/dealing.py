@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,14 +13,21 @@ from vision_zero.seeds import derive_seed
 from vision_zero.types import Role
 
 
-def deals_of_step(pairs: PairSource, seed: int, step: int, games: int, cast: Mapping[Role, str]) -> list[Deal]:
-    """The `games` deals of a step (counted from 0), with ids like `"000012-0007"`.
+def deals_of_step(
+    pairs: PairSource,
+    seed: int,
+    step: int,
+    games: int,
+    cast: Mapping[Role, str],
+    only: Sequence[int] | None = None,
+) -> list[Deal]:
+    """The `games` deals of a step (counted from 0), with ids like `"000012-0007"`; or, of these, `only` some.
 
     Pairs are drawn without replacement: every pair is played once before any is played twice, in an
-    order that is drawn anew in each pass over the set.
+    order that is drawn anew in each pass over the set. Only the pairs of the deals that are asked for are made.
     """
     deals = []
-    for game in range(games):
+    for game in range(games) if only is None else only:
         position = step * games + game
         order = _order(seed, position // len(pairs), len(pairs))
         deals.append(

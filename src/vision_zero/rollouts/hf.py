@@ -1,31 +1,35 @@
 """The engine that runs everywhere: Transformers' own forward with a key-value cache.
 
 A decode loop of its own instead of `generate`: position ids are explicit (M-RoPE needs no state hidden in
-the model), equal prompts are prefilled once, every row draws from its own stream of random numbers, and
-the log-prob of a drawn id is taken from the very distribution it was drawn from.
+the model), nothing is read twice, every completion draws from its own stream of random numbers, and the
+log-prob of a drawn id is taken from the very distribution it was drawn from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
+from vision_zero.rollouts.columns import Columns, layers_of
 from vision_zero.rollouts.engine import Completion, Request
+from vision_zero.rollouts.reading import read
 from vision_zero.rollouts.sampling import draw, uniforms
-from vision_zero.types import StopReason
+from vision_zero.rollouts.trunks import Trunks
+from vision_zero.types import Prompt, StopReason
 
 COMPACT_BELOW = 0.75
 """Rows that have ended are taken out of the batch once at most this share of it is still running."""
 
 
 @dataclass
-class _Row:
+class _Draft:
     """A completion in the making. `stop` is None while it runs."""
 
     request: Request
@@ -35,39 +39,67 @@ class _Row:
 
 
 @dataclass
-class _State:
-    """What the decode loop knows of the n rows in the batch; S is padded prompt plus the longest budget."""
+class _Rows:
+    """The n rows of the decode loop. Drafts of one prompt share a row for as long as they have drawn the same ids.
 
-    cache: DynamicCache
+    S is the longest prompt plus the longest budget.
+    """
+
+    drafts: list[list[int]]
+    """Per row the numbers of its drafts that still run; none in a row that has ended."""
+    cache: Columns
     hidden: Tensor
-    """(n, H), from which the next id is drawn."""
+    """(n, H), from which the next ids are drawn."""
     seen: Tensor
     """(n, S), 0 at padding."""
     positions: Tensor
-    """(A, n, S)."""
-    numbers: Tensor
-    """(n, longest budget), uniform."""
-    temperatures: Tensor
-    """(n,)."""
+    """(A, n, longest budget), of the drawn ids."""
 
-    def keep(self, rows: Tensor) -> _State:
-        """The state of some of the rows, also of one row several times."""
-        self.cache.batch_select_indices(rows)
-        return _State(
-            self.cache,
-            self.hidden[rows],
-            self.seen[rows],
-            self.positions[:, rows],
-            self.numbers[rows],
-            self.temperatures[rows],
-        )
+    def grow(self, drawn: Sequence[tuple[int, int]]) -> list[int]:
+        """Make rows of what was drawn, as (draft, id); returns the id that each row reads next."""
+        row_of = {draft: row for row, drafts in enumerate(self.drafts) for draft in drafts}
+        branches: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for draft, token in drawn:
+            branches[row_of[draft], token].append(draft)
+        origin = [row for row, _ in branches]
+        if len(set(origin)) == len(origin) > COMPACT_BELOW * len(self.drafts):
+            by_row = {row: (drafts, token) for (row, token), drafts in branches.items()}
+            # A row that has ended reads any id.
+            self.drafts, tokens = map(
+                list, zip(*(by_row.get(r, ([], 0)) for r in range(len(self.drafts))), strict=True)
+            )
+            return tokens
+        rows = torch.tensor(origin, device=self.seen.device)
+        self.cache.select(rows)
+        self.seen, self.positions = self.seen[rows], self.positions[:, rows]
+        self.drafts = list(branches.values())
+        return [token for _, token in branches]
 
 
 class HfEngine:
-    """Samples completions with a `VLM`. `batch_size`: most completions at once; it changes speed, not results."""
+    """Samples completions with a `VLM`.
 
-    def __init__(self, vlm: VLM, batch_size: int) -> None:
-        self._vlm, self._batch_size = vlm, batch_size
+    `batch_size`: most completions at once. `trunk_bytes`: most memory for keys and values of prompts that were
+    read, kept from one `generate` to the next inside `fixed_weights`. Both change speed, not results. Raises
+    `UserError` for a model with layers that do not attend to everything.
+    """
+
+    def __init__(self, vlm: VLM, batch_size: int, trunk_bytes: int = 0) -> None:
+        self._vlm, self._batch_size, self._trunk_bytes = vlm, batch_size, trunk_bytes
+        self._layers = layers_of(vlm.network.config)
+        self._trunks: Trunks | None = None
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Inside, the weights do not change, so that prompts that continue earlier ones need not be read from
+        their beginning. Nothing is kept before or after."""
+        if self._trunks is not None:
+            raise RuntimeError("fixed_weights does not nest")
+        self._trunks = Trunks(self._trunk_bytes) if self._trunk_bytes else None
+        try:
+            yield
+        finally:
+            self._trunks = None
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order.
@@ -98,60 +130,60 @@ class HfEngine:
             )
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
-        rows = [_Row(r) for r in requests]
-        state, start = self._prefill(requests)
-        running = rows
-        for column in range(start, state.seen.shape[1]):
-            self._draw(running, state, column - start)
-            alive = [i for i, row in enumerate(running) if row.stop is None]
-            if not alive:
-                break
-            if len(alive) <= COMPACT_BELOW * len(running):
-                state = state.keep(torch.tensor(alive, device=self._vlm.device))
-                running = [running[i] for i in alive]
-            last = torch.tensor([[row.ids[-1]] for row in running], device=self._vlm.device)
-            state.hidden = self._vlm.forward_hidden(
-                last, state.seen[:, : column + 1], state.positions[:, :, column : column + 1], (), state.cache
-            )[:, 0]
-        return [Completion(tuple(row.ids), tuple(row.logprobs), row.stop) for row in rows if row.stop is not None]
-
-    def _prefill(self, requests: Sequence[Request]) -> tuple[_State, int]:
-        """Run every distinct prompt once, then give each request a row. Returns the length of the padded prompts."""
         vlm = self._vlm
-        distinct = {r.prompt: r.pictures for r in requests}
-        longest, budget = max(len(p.ids) for p in distinct), max(r.max_new_tokens for r in requests)
-        ids = torch.full((len(distinct), longest), vlm.pad_id)
-        seen = torch.zeros(len(distinct), longest + budget, dtype=torch.long)
-        positions = torch.zeros(vlm.family.position_axes, len(distinct), longest + budget, dtype=torch.long)
-        for i, prompt in enumerate(distinct):
-            left = longest - len(prompt.ids)
-            ids[i, left:] = torch.tensor(prompt.ids)
-            seen[i, left:] = 1
-            positions[:, i, left:] = vlm.positions(prompt, budget)
-        ids, seen, positions = (t.to(vlm.device) for t in (ids, seen, positions))
-        cache = DynamicCache(config=vlm.network.config.get_text_config())
-        pictures = [p for of_prompt in distinct.values() for p in of_prompt]
-        hidden = vlm.forward_hidden(ids, seen[:, :longest], positions[:, :, :longest], pictures, cache)[:, -1]
-
-        index = {prompt: i for i, prompt in enumerate(distinct)}
-        rows = torch.tensor([index[r.prompt] for r in requests], device=vlm.device)
-        cache.batch_select_indices(rows)
+        drafts = [_Draft(r) for r in requests]
+        budget = max(r.max_new_tokens for r in requests)
+        rows = self._start(requests, budget)
+        start = rows.seen.shape[1] - budget
         numbers = uniforms([r.seed for r in requests], budget).to(vlm.device)
         temperatures = torch.tensor([r.temperature for r in requests], device=vlm.device)
-        return _State(cache, hidden[rows], seen[rows], positions[:, rows], numbers, temperatures), longest
+        for step in range(budget):
+            drawn = self._draw(drafts, rows, numbers[:, step], temperatures)
+            if not drawn:
+                break
+            ids = torch.tensor(rows.grow(drawn), device=vlm.device)[:, None]
+            seen, positions = rows.seen[:, : start + step + 1], rows.positions[:, :, step : step + 1]
+            rows.hidden = vlm.forward_hidden(ids, seen, positions, (), rows.cache)[:, 0]
+        return [Completion(tuple(d.ids), tuple(d.logprobs), d.stop) for d in drafts if d.stop is not None]
 
-    def _draw(self, rows: Sequence[_Row], state: _State, step: int) -> None:
-        """Add one id to every running row."""
+    def _start(self, requests: Sequence[Request], budget: int) -> _Rows:
+        """One row for every distinct prompt, padded on the left."""
         vlm = self._vlm
-        divisor = torch.where(state.temperatures == 0, 1.0, state.temperatures)[:, None]
-        logits = vlm.mask_forbidden(vlm.logits(state.hidden).float() / divisor)
-        ids, logprobs = draw(logits, state.temperatures == 0, state.numbers[:, step])
-        for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist(), strict=True):
-            if row.stop is not None:
-                continue
-            row.ids.append(token)
-            row.logprobs.append(logprob)
+        drafts: dict[Prompt, list[int]] = defaultdict(list)
+        for i, request in enumerate(requests):
+            drafts[request.prompt].append(i)
+        done = read(vlm, self._layers, {r.prompt: r.pictures for r in requests}, budget, self._trunks)
+        texts = [done[prompt] for prompt in drafts]
+        longest = max(len(prompt.ids) for prompt in drafts)
+        cache = Columns(self._layers, longest + budget)
+        cache.load([r.columns for r in texts], longest)
+        seen = torch.ones(len(texts), longest + budget, dtype=torch.long)
+        for i, prompt in enumerate(drafts):
+            seen[i, : longest - len(prompt.ids)] = 0
+        positions = torch.stack([r.positions[:, -budget:] for r in texts], dim=1)
+        hidden = torch.stack([r.hidden for r in texts])
+        return _Rows(list(drafts.values()), cache, hidden, seen.to(vlm.device), positions.to(vlm.device))
+
+    def _draw(
+        self, drafts: Sequence[_Draft], rows: _Rows, numbers: Tensor, temperatures: Tensor
+    ) -> list[tuple[int, int]]:
+        """Add one id to every running draft; returns (draft, id) of those that go on."""
+        vlm = self._vlm
+        running = [(row, i) for row, running in enumerate(rows.drafts) for i in running]
+        at, who = torch.tensor(running, device=vlm.device).unbind(1)
+        temperature = temperatures[who]
+        divisor = torch.where(temperature == 0, 1.0, temperature)[:, None]
+        logits = vlm.mask_forbidden(vlm.logits(rows.hidden)[at].float() / divisor)
+        ids, logprobs = draw(logits, temperature == 0, numbers[who])
+        going_on = []
+        for (_, i), token, logprob in zip(running, ids.tolist(), logprobs.tolist(), strict=True):
+            draft = drafts[i]
+            draft.ids.append(token)
+            draft.logprobs.append(logprob)
             if token in vlm.end_ids:
-                row.stop = StopReason.END_OF_TURN
-            elif len(row.ids) == row.request.max_new_tokens:
-                row.stop = StopReason.LENGTH
+                draft.stop = StopReason.END_OF_TURN
+            elif len(draft.ids) == draft.request.max_new_tokens:
+                draft.stop = StopReason.LENGTH
+            else:
+                going_on.append((i, token))
+        return going_on

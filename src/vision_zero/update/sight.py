@@ -11,6 +11,22 @@ from vision_zero.errors import UserError
 from vision_zero.types import Picture, Sample
 from vision_zero.update.updater import Updater
 
+SAMPLES = 16
+BLIND = 1e-6
+"""Mean change of log-probs below which a model does not see its pictures."""
+
+
+def require_sight(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
+    """`sight_check` on a few of the samples. Raises `UserError` if the model is blind."""
+    shown = samples[:SAMPLES]
+    change = sight_check(updater, shown, pictures)
+    if change < BLIND:
+        raise UserError(
+            f"log-probs do not depend on the pictures (mean change {change:.2e} over {len(shown)} samples): "
+            "the model is blind, training would be meaningless. Check model.path and its processor"
+        )
+    return change
+
 
 def sight_check(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
     """Mean |change| of the samples' token log-probs when each picture gives way to a uniform one of its mean

@@ -84,14 +84,15 @@ class Updater:
         """Log-probs (T,) of the sampled tokens under the weights of now, without gradient."""
         return self._score(self._scorer, scored, pictures)
 
-    def step(self, scored: Scored, pictures: Mapping[str, Picture]) -> dict[str, float]:
-        """Train on the samples and return the metrics, equal on every process.
+    def step(self, scored: Scored, pictures: Mapping[str, Picture], rate_factor: float = 1.0) -> dict[str, float]:
+        """Train on the samples, at `rate_factor` times the scheduled learning rate, and return the metrics, equal
+        on every process.
 
         Raises `UserError` if the sampler's log-probs are not the trainer's, or if a loss or a gradient is
         not finite, naming the samples that made it so; the weights are then as they were before that update.
         """
         update = self._config.update
-        rate = learning_rate(self.steps, self._total_steps, update)
+        rate = rate_factor * learning_rate(self.steps, self._total_steps, update)
         tally, clock, figures = Tally(), Clock(scored.seconds), TokenFigures(len(scored.sampling), self._device)
         cuda = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(cuda):
