@@ -169,8 +169,8 @@ def run_trial(folder: Path) -> str:
 
     model = build_model(0)
     model.model.language_model.layers = model.model.language_model.layers[:2]
-    model.config.text_config.num_hidden_layers = 2
-    model.config.text_config.layer_types = model.config.text_config.layer_types[:2]
+    text: Any = model.config.text_config
+    text.num_hidden_layers, text.layer_types = 2, text.layer_types[:2]
     model.save_pretrained(folder / "model")
     build_processor().save_pretrained(folder / "model")
     config = RunConfig.model_validate(

@@ -30,7 +30,7 @@ class InternVL:
 
     def patches_per_token(self, config: Any) -> int:
         """Pixel shuffle folds squares of patches."""
-        return round(1 / config.downsample_ratio) ** 2
+        return round(1 / float(config.downsample_ratio)) ** 2
 
     def limit_pixels(self, processor: Any, max_pixels: int) -> None:
         """Fewer tiles; a tile's own size is part of the model. With several tiles comes one more, a thumbnail."""

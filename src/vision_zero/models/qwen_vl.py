@@ -32,7 +32,7 @@ class QwenVL:
     def picture_tokens(self, image_processor: Any, config: Any, height: int, width: int) -> int:
         """One for each square of `merge_size` x `merge_size` patches of the picture, scaled to its limits."""
         patches: int = image_processor.get_number_of_image_patches(height, width)
-        return patches // image_processor.merge_size**2
+        return patches // int(image_processor.merge_size) ** 2
 
     def patches_per_token(self, config: Any) -> int:
         """The squares that are merged."""

@@ -29,7 +29,7 @@ class Columns(Cache):
     Below, L is the number of layers, K of key-value heads, D their size.
     """
 
-    layers: list[_Layer]
+    layers: Any  # list[_Layer]; the base class names a list of wider things
 
     def __init__(self, layers: int, capacity: int) -> None:
         super().__init__(layers=[_Layer(capacity) for _ in range(layers)])
@@ -60,13 +60,13 @@ class Columns(Cache):
             layer.select(rows)
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer. `store` (2, n, K, capacity, D): keys, then values."""
 
     is_sliding = False
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.capacity, self.length = capacity, 0
         self.store: Tensor | None = None
 

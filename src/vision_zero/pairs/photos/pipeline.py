@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from PIL import Image
 
 from vision_zero.config import DiffusersEditor
@@ -21,9 +23,9 @@ class DiffusersPipeline:
             ) from e
         self._config = config
         try:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                config.model, torch_dtype=getattr(torch, config.dtype), use_safetensors=True
-            )
+            # mypy sees diffusers only where it is installed
+            load: Any = diffusers.DiffusionPipeline.from_pretrained
+            pipeline = load(config.model, torch_dtype=getattr(torch, config.dtype), use_safetensors=True)
             self._pipeline = pipeline.to(config.device)
         except (OSError, ValueError, RuntimeError) as e:
             raise UserError(f"cannot load {config.model!r} as a diffusers pipeline on {config.device}: {e}") from e
