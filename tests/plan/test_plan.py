@@ -19,7 +19,7 @@ from vision_zero.plan.longest import longest_game
 from vision_zero.plan.making import with_settings
 from vision_zero.plan.memory import GIB, bill, checkpoint_bytes, steps_of
 from vision_zero.plan.shapes import published, shape_of
-from vision_zero.types import Stage
+from vision_zero.types import Stage, TextPart
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -91,8 +91,10 @@ def test_the_longest_game_is_counted_in_the_models_own_tokens() -> None:
         assert vlm.encode(request.messages).ids == request.ids
     assert game.completions([Stage.CLUE]) == 8
     assert game.completions([Stage.DECISION]) == 3
-    texts = [part.text for part in game.longest.messages[0].parts if hasattr(part, "text")]
-    assert sum("red red" in t for t in texts) >= 8 + 2, "eight clues and two own thoughts at full length"
+    vote = game.requests[-1]
+    texts = [part.text for part in vote.messages[0].parts if isinstance(part, TextPart)]
+    assert sum("red red" in t for t in texts) == 8 + 2, "eight clues and two own thoughts at full length"
+    assert len(game.longest.ids) == max(len(r.ids) for r in game.requests)
 
 
 def test_longer_answers_and_larger_pictures_cost_more() -> None:
