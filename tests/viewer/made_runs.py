@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from tests.runs.stored_games import PAIR, game
 from vision_zero.config import RunConfig
 from vision_zero.runs.store import RunStore
-from vision_zero.types import Episode, ImagePair, Picture, Role
+from vision_zero.types import Episode, ImagePair, Picture, Role, Stage, Understood
 
 HOSTILE = (
     "<script>window.broken = 1</script><img src=x onerror='window.broken = 2'> **bold** "
@@ -50,6 +50,15 @@ def with_scenes(episode: Episode) -> Episode:
     return dataclasses.replace(episode, seats=seats)
 
 
+def asked_twice(episode: Episode) -> Episode:
+    """The game with every voter asked once more, and invalid votes for answers."""
+    votes = [(t, a) for t, a in zip(episode.turns, episode.advantages or (), strict=True) if t.stage is Stage.DECISION]
+    again = [dataclasses.replace(t, draw=1, understood=Understood(problem="no box")) for t, _ in votes]
+    return dataclasses.replace(
+        episode, turns=(*episode.turns, *again), advantages=(*(episode.advantages or ()), *(a for _, a in votes))
+    )
+
+
 def make_run(path: Path, steps: int = 3, games: int = 4, planned: int = 10, switch_after: int = 1) -> Path:
     """A run of a few steps. Step 0's first game has hostile words; ends go round: caught, tie, escaped."""
     config = RunConfig(name="test", games_per_step=games, steps=planned)
@@ -64,7 +73,7 @@ def add_step(store: RunStore, step: int, games: int = 4, switch_after: int = 1) 
     episodes = [with_scenes(game(n, step, votes[n % 3])) for n in range(games)]
     if step == 0:
         episodes[0] = with_words(episodes[0], HOSTILE)
-    episodes[-1] = dataclasses.replace(episodes[-1], rewards=(0.9, -2.7, 0.9, 0.9))
+    episodes[-1] = asked_twice(dataclasses.replace(episodes[-1], rewards=(0.9, -2.7, 0.9, 0.9)))
     store.write_episodes(step, episodes, [ImagePair(PAIR.id, RED, BLUE, PAIR.changes)])
     metrics: dict[str, float | str] = {
         "stage": "decision" if step <= switch_after else "clue",

@@ -25,7 +25,8 @@ def test_a_box_surrounds_what_changed_and_little_more() -> None:
     (box,) = differing_regions(RED, BLUE)
     left, top, width, height = box
     found = (left * SIZE[0], top * SIZE[1], (left + width) * SIZE[0], (top + height) * SIZE[1])
-    assert found[0] <= BALL[0] and found[1] <= BALL[1] and found[2] >= BALL[2] and found[3] >= BALL[3]
+    assert found[0] <= BALL[0] < BALL[2] <= found[2]
+    assert found[1] <= BALL[1] < BALL[3] <= found[3]
     assert np.abs(np.array(found) - BALL).max() <= 3
 
 

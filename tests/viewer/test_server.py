@@ -139,8 +139,10 @@ def test_a_token_opens_and_nothing_else_does(runs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "near"),
-    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True)]
-    + [("0.0.0.0", False), ("::", False), ("192.168.0.3", False), ("localhost.evil.example", False), ("", False)],
+    [
+        *((near, True) for near in ("127.0.0.1", "127.8.9.1", "::1", "localhost")),
+        *((far, False) for far in ("0.0.0.0", "::", "192.168.0.3", "localhost.evil.example", "")),
+    ],
 )
 def test_what_is_loopback(host: str, near: bool) -> None:
     assert is_loopback(host) is near
