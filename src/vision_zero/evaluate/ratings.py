@@ -95,12 +95,13 @@ def rate_players(games: Games, seed: int) -> Ratings | None:
     rng, deals = np.random.default_rng(seed), len(games.won)
     draws = []
     for weights in rng.multinomial(deals, np.full(deals, 1 / deals), RESAMPLES):
-        drawn = (np.tensordot(weights, counts, 1) for counts in (games.won, games.played))
-        draws.append(_figures(_fit(*drawn, point)))
+        drawn_won, drawn_played = (np.tensordot(weights, counts, 1) for counts in (games.won, games.played))
+        draws.append(_figures(_fit(drawn_won, drawn_played, point)))
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     ratings = [Rating(*map(float, three)) for three in zip(_figures(point), low, high, strict=True)]
     n = len(games.players)
-    return Ratings(*(tuple(ratings[k * n : (k + 1) * n]) for k in range(3)), ratings[-1])
+    civilian, spy, overall = (tuple(ratings[k * n : (k + 1) * n]) for k in range(3))
+    return Ratings(civilian, spy, overall, civilians_win=ratings[-1])
 
 
 def compare(games: Games, first: int, second: int) -> Comparison | None:
@@ -127,8 +128,8 @@ def games_needed(leads: Sequence[float] | np.ndarray) -> int | None:
     if mean == 0:
         return None
     variance = ((leads**2).sum() + 1) / weight - mean**2
-    z = norm.ppf((1 + CONFIDENCE) / 2) + norm.ppf(POWER)
-    return 2 * math.ceil(z**2 * variance / mean**2)
+    z = float(norm.ppf((1 + CONFIDENCE) / 2) + norm.ppf(POWER))
+    return 2 * math.ceil(z**2 * float(variance / mean**2))
 
 
 def _connected(played: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -14,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
+from transformers import AutoTokenizer
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate.weights import Weights
@@ -28,6 +30,7 @@ Server = Literal["auto", "vllm", "transformers"]
 _PATIENCE = {"vllm": 1800.0, "transformers": 600.0}
 """Seconds that a server may take to load its model."""
 _STOPPING = 20.0
+_CHATML = "<|im_start|>assistant\n"
 
 
 @contextmanager
@@ -48,8 +51,7 @@ def served(
         if folder is not None and files.adapter_folder(str(folder)) is not None:
             load(weights.model).save(home / name, merged=True)
         elif folder is not None:
-            # the servers call a model as its path is called, seen from where they run
-            (home / name).symlink_to(folder.resolve())
+            _link(folder, home / name)
         elif chosen == "transformers":
             raise UserError(f"{weights.model.path} is a Hub id: download it and give its folder")
         model = str(home / name) if folder is not None else weights.model.path
@@ -65,6 +67,40 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _link(folder: Path, place: Path) -> None:
+    """The model under another path: the servers call a model as its path is called, seen from where they run.
+
+    Transformers' server cuts replies out of the text by a template, and takes that of ChatML for every model of
+    Qwen's types. A model that speaks otherwise gets its own, or prompts would come back as part of the reply.
+    """
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).symlink_to(file.resolve())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    opening = _opening(tokenizer)
+    if opening == _CHATML or tokenizer.eos_token is None or getattr(tokenizer, "response_template", None) is not None:
+        return
+    settings = folder / "tokenizer_config.json"
+    tree = json.loads(settings.read_text(encoding="utf-8"))
+    content = {"close": tokenizer.eos_token, "content": "text"}
+    tree["response_template"] = {
+        "defaults": {"role": "assistant"},
+        "start_anchor": opening,
+        "fields": {"content": content},
+    }
+    (place / settings.name).unlink()
+    (place / settings.name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
+
+
+def _opening(tokenizer: Any) -> str:
+    """What the chat template writes before a reply."""
+    chat = [{"role": "user", "content": "?"}]
+    without, with_opening = (
+        str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=add)) for add in (False, True)
+    )
+    return with_opening.removeprefix(without)
 
 
 def _choose(server: Server) -> Literal["vllm", "transformers"]:

@@ -16,6 +16,7 @@ from vision_zero.pairs import open_pairs
 from vision_zero.pairs.clevr import language
 from vision_zero.players.scripted import ScriptedPlayer
 from vision_zero.rollouts.dealing import deals_of_step
+from vision_zero.runs.checkpoint import latest
 from vision_zero.runs.files import write_atomic
 from vision_zero.runs.poster import draw_poster
 from vision_zero.runs.replay import render_episode
@@ -62,13 +63,15 @@ def print_report(store: RunStore, result: HeldOutResult | None, console: Console
             console.print(line, soft_wrap=True, highlight=False)
     console.rule("where things are, and what to try next")
     path = store.path
+    saved = latest(store.checkpoints)
+    model = (saved.path if saved else store.checkpoints) / "model"
     lines = [
         f"curves                    {path / 'curves.png'}",
         f"a game on one sheet       {poster}",
-        f"checkpoint                {path / 'checkpoints'} (an ordinary Hugging Face model folder inside each)",
+        f"the trained model         {model} (an ordinary Hugging Face folder)",
         f"read more games           vision-zero replay {path} --step {last} --outcome caught",
-        f"go on after a stop        vision-zero resume {path}",
-        "play against it yourself  vision-zero play --help",
+        f"the run in the browser    vision-zero view {path}",
+        f"play against it yourself  vision-zero play {path / 'recipe.yaml'} --set model.path={model} --seat 2=human",
         "dashboards                tensorboard --logdir runs",
     ]
     for line in lines:

@@ -1,0 +1,75 @@
+"""The tiny model behind a real server, asked through the ordinary client."""
+
+from __future__ import annotations
+
+import base64
+import socket
+from pathlib import Path
+
+import openai
+import pytest
+
+from vision_zero.config import ModelConfig, load_config
+from vision_zero.errors import UserError
+from vision_zero.evaluate.serving import served
+from vision_zero.evaluate.weights import find_weights
+from vision_zero.models.base import load
+from vision_zero.pairs import open_pairs
+from vision_zero.rollouts.engine import Request
+from vision_zero.rollouts.hf import HfEngine
+from vision_zero.types import Message, PicturePart, TextPart
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+PICTURE = open_pairs(load_config(RECIPE).pairs, 0, "held_out")[0].original
+QUESTIONS = ("a red cube ?\n", "a small metal sphere ?\n", "what is here ?\n")
+
+
+def our_answers() -> list[str]:
+    """Greedy replies of the engine that plays games."""
+    vlm = load(ModelConfig(path="nano"), "cpu")
+    prompts = [vlm.encode((Message("user", (PicturePart(PICTURE), TextPart(q))),)) for q in QUESTIONS]
+    done = HfEngine(vlm, 8).generate([Request(p, (PICTURE,), 0, 40, 0.0) for p in prompts])
+    return [vlm.decode(c.ids) for c in done]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_answers_about_a_picture_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    port = free_port()
+    with served(find_weights("nano"), "tiny", port=port, server="transformers") as process:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+
+        def ask(question: str) -> str:
+            picture = f"data:image/png;base64,{base64.b64encode(PICTURE.data).decode()}"
+            content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": question}]
+            reply = client.chat.completions.create(
+                model="tiny",
+                messages=[{"role": "user", "content": content}],  # type: ignore[list-item]
+                max_tokens=40,
+                temperature=0,
+            )
+            return (reply.choices[0].message.content or "").strip()
+
+        assert [ask(question) for question in QUESTIONS] == our_answers()
+        assert client.models.list().object == "list"
+        with pytest.raises(UserError, match="cannot listen"), served(find_weights("nano"), "two", port=port):
+            raise AssertionError("two servers on one port")
+    assert process.returncode is not None
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_what_cannot_be_served_is_said() -> None:
+    with pytest.raises(UserError, match="without slashes"), served(find_weights("nano"), "a/b"):
+        raise AssertionError("served")
+    with pytest.raises(UserError, match="vLLM is not installed"), served(find_weights("nano"), "a", server="vllm"):
+        raise AssertionError("served")
