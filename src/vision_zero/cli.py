@@ -116,6 +116,7 @@ def replay(
     step: Annotated[int | None, typer.Option(min=0, help="Games of this step.", show_default="the last")] = None,
     outcome: Annotated[_Ending | None, typer.Option(help="Only games that ended so.", show_default=False)] = None,
     count: Annotated[int, typer.Option(min=1, help="How many games.")] = 3,
+    sheets: Annotated[bool, typer.Option(help="Also draw each game on one sheet, in RUN/sheets.")] = False,
 ) -> None:
     """Tell stored games in the terminal: who sees what, clues, private thoughts, votes, rewards.
 
@@ -126,6 +127,7 @@ def replay(
 
     from rich.console import Console
 
+    from vision_zero.runs.poster import draw_poster
     from vision_zero.runs.replay import ending, render_episode
     from vision_zero.runs.store import RunStore
 
@@ -144,6 +146,8 @@ def replay(
     console = Console()
     for record in records:
         render_episode(record.episode, console, run / "thumbnails", record.changes)
+        if sheets:
+            draw_poster(record.episode, run / "sheets" / f"{record.episode.id}.png")
         console.print()
 
 

@@ -178,7 +178,11 @@ def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int, seen: 
     at_once = min(config.rollouts.batch_size, 2 * games) if shape.vision_trained else 1
     patches = at_once * game.picture_tokens * shape.family.patches_per_token(shape.config)
     tower = patches * shape.itemsize * (3 * inner + 4 * hidden)
+    # at most every prompt of a tick, and one of each picture from before
+    prompts = 2 + max(sum(r.tick == tick for r in game.requests) for tick in {r.tick for r in game.requests})
+    trunks = games * prompts * len(game.longest.ids) * shape.kv
     return [
+        Line("beginnings of prompts, kept", min(int(config.rollouts.trunk_cache_gib * GIB), trunks), 0),
         Line("keys and values", worst[0], 0),
         Line("more while prompts are read", worst[1], 0),
         Line("vision", tower, 0),
