@@ -211,3 +211,8 @@ def test_a_lora_adapter_is_no_start(tmp_path: Path) -> None:
     again = config({**short(), **lora, "model.path": adapter})
     with pytest.raises(UserError, match="is a LoRA adapter"):
         run(tmp_path / "again", again)
+
+
+def test_a_game_without_credit_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set game\.name=spy"):
+        run(tmp_path / "run", config({**short(), "game.name": "pick"}))

@@ -65,6 +65,8 @@ class Trainer:
 
     def __init__(self, config: RunConfig, store: RunStore, accelerator: Accelerator, console: Console) -> None:
         self.config, self.store, self.accelerator, self.console = config, store, accelerator, console
+        if config.game.name != "spy":
+            raise UserError(f"there is no credit for the game {config.game.name!r} yet: set game.name=spy to train")
         self.pairs = open_pairs(config.pairs, config.seed, "train")
         self.game = make_game(config.game)
         if adapter_folder(config.model.path):
