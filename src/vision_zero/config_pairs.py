@@ -32,6 +32,14 @@ class ClevrPairs(Node):
     """What differs about a changed object."""
     style: Literal["clevr", "nano"] = "clevr"
     """`clevr`: the scale and camera of CLEVR. `nano`: nearer camera and larger objects, legible at 96x64."""
+    renderer: Literal["numpy", "blender"] = "numpy"
+    """`blender`: Cycles, in an environment of its own that `vision-zero pairs blender install` makes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ClevrPairs:
+        if self.renderer == "blender" and self.style != "clevr":
+            raise ValueError(f"renderer=blender has no style {self.style!r}: choose style=clevr or renderer=numpy")
+        return self
 
 
 ChartKind = Literal[

@@ -12,6 +12,13 @@ from vision_zero.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and look at pairs of pictures.")
 
+blender_app = typer.Typer(no_args_is_help=True, help="Blender, which can draw CLEVR-like scenes.")
+app.add_typer(blender_app, name="blender")
+
+Venv = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The environment.", show_default="$VISION_ZERO_BLENDER, or in the user's cache"),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pairs.", show_default=False)]
 
 
@@ -19,6 +26,11 @@ class _Kind(StrEnum):
     CLEVR = "clevr"
     CHARTS = "charts"
     PHOTOS = "photos"
+
+
+class _Renderer(StrEnum):
+    NUMPY = "numpy"
+    BLENDER = "blender"
 
 
 class _Split(StrEnum):
@@ -35,6 +47,9 @@ def make(
     height: Annotated[int | None, typer.Option(min=1, help="Pixels.", show_default="as in recipes")] = None,
     photos: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The photos to edit, for `photos`.", show_default=False)
+    ] = None,
+    renderer: Annotated[
+        _Renderer | None, typer.Option(help="What draws `clevr`; see `pairs blender`.", show_default="numpy")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds make other pairs.")] = 0,
     split: Annotated[_Split, typer.Option(help="The splits of a seed share no pair.")] = _Split.TRAIN,
@@ -58,7 +73,7 @@ def make(
     for item in overrides or []:
         if not item.startswith("pairs."):
             raise UserError(f"--set {item!r}: only settings of pairs make a difference here, e.g. pairs.changes=3")
-    given = {"count": count, "width": width, "height": height, "path": photos}
+    given = {"count": count, "width": width, "height": height, "path": photos, "renderer": renderer and renderer.value}
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
     config = load_config(None, [*settings, *(overrides or [])]).pairs
     with progress(kind.value) as bar:
@@ -81,11 +96,13 @@ def check(folder: Folder) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
+    from vision_zero.pairs.bar import with_bar
     from vision_zero.pairs.folder import read_folder
     from vision_zero.types import ImagePair
 
     pictures = _pictures(folder)
-    items = list(read_folder(pictures))
+    total = sum(1 for _ in pictures.glob("*_original.*")) if pictures.is_dir() else None
+    items = list(with_bar(read_folder(pictures), "pairs", total))
     pairs = [item for item in items if isinstance(item, ImagePair)]
     problems = [item for item in items if not isinstance(item, ImagePair)]
     singles = sum(pair.modified is None for pair in pairs)
@@ -125,6 +142,32 @@ def show(
     contact_sheet(pairs, side).save(target / "contact_sheet.png")
     (target / "contact_sheet.html").write_text(page(pairs, folder.resolve().name), encoding="utf-8")
     typer.echo(f"{target / 'contact_sheet.png'}\n{target / 'contact_sheet.html'}")
+
+
+@blender_app.command()
+def install(
+    venv: Venv = None,
+    python: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A Python 3.11.", show_default="this one, or python3.11")
+    ] = None,
+) -> None:
+    """Install Blender as a Python module (GPL) in an environment of its own: 400 MB to fetch, 1 GB on the disk."""
+    from vision_zero.pairs.clevr.blender import environment
+
+    usual = environment.folder()
+    target = venv or usual
+    typer.echo(f"Blender {environment.install(target, python)} works in {target}")
+    if target.resolve() != usual.resolve():
+        typer.echo(f"It is found there by: export {environment.VARIABLE}={target.resolve()}")
+
+
+@blender_app.command("check")
+def check_blender(venv: Venv = None) -> None:
+    """Say whether Blender works here, and if not, which libraries are missing."""
+    from vision_zero.pairs.clevr.blender import environment
+
+    target = venv or environment.folder()
+    typer.echo(f"Blender {environment.check(target)} works in {target}")
 
 
 def _pictures(folder: Path) -> Path:

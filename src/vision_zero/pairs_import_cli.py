@@ -149,10 +149,12 @@ def export(
     ] = None,
 ) -> None:
     """Write a folder of pairs as a Hugging Face dataset: parquet files with the pictures, and a card."""
+    from vision_zero.pairs.bar import with_bar
     from vision_zero.pairs.export import export_pairs, remake_command
     from vision_zero.pairs.importers.folders import read_published
 
-    done = export_pairs(read_published(folder), out, title or folder.resolve().name, remake or remake_command(folder))
+    items = with_bar(read_published(folder), "pairs", sum(1 for _ in folder.rglob("*_original.*")))
+    done = export_pairs(items, out, title or folder.resolve().name, remake or remake_command(folder))
     typer.echo(f"{done.counts['train']} train and {done.counts['held_out']} held-out rows in {out}")
     _list_problems(done.problems)
 
@@ -160,20 +162,11 @@ def export(
 def _import(
     items: Iterable[ImagePair | Problem], out: Path, origin: dict[str, Any], limit: int | None, licence: str
 ) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+    from vision_zero.pairs.bar import progress
     from vision_zero.pairs.importers.write import import_pairs
     from vision_zero.types import ImagePair
 
-    columns = (
-        TextColumn("pairs"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress("pairs") as bar:
         task = bar.add_task("", total=limit)
         done = import_pairs(
             items, out, origin, limit, licence, lambda item: bar.advance(task, isinstance(item, ImagePair))

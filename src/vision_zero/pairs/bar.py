@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -25,13 +25,14 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def with_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
+def with_bar(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """The items, with a bar on the error stream that shows how many are done, their rate and the time left.
 
-    Nothing is shown where nobody watches (no terminal).
+    `total` is how many there will be, where the items cannot say so themselves. Nothing is shown where nobody
+    watches (no terminal).
     """
     with progress(what) as bar:
-        yield from bar.track(items)
+        yield from bar.track(items, total=total)
 
 
 def progress(what: str) -> Progress:

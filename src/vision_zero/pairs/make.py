@@ -1,4 +1,7 @@
-"""Making a set of pairs as files. Killed at any instant and started again, it ends with the same bytes."""
+"""Making a set of pairs as files. Killed at any instant and started again, it ends with the same bytes.
+
+Of pictures by Blender this holds for the scenes; the pictures are the same to the eye (see `pairs.is_repeatable`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pathlib import Path
 
 from vision_zero.config import PairsConfig
 from vision_zero.errors import UserError
-from vision_zero.pairs import open_pairs
+from vision_zero.pairs import is_repeatable, open_pairs
 from vision_zero.pairs.base import PairSource, Split
 from vision_zero.pairs.made import MadeSource
 from vision_zero.pairs.published import Shelf, write_whole
@@ -32,7 +35,7 @@ def make_pairs(
     Pairs that are there already are kept. `on_done(done, total)` is called as pairs get ready, first with those
     that were there. Raises `UserError` if the folder holds anything else.
     """
-    source = open_pairs(config, seed, split)
+    source = open_pairs(config, seed, split, as_files=True)
     shelf = Shelf(out, config.kind)
     _claim(shelf, config, seed, split, source)
     missing = [i for i in range(len(source)) if not shelf.is_whole(i)]
@@ -71,7 +74,7 @@ def _make_some(config: PairsConfig, seed: int, split: Split, out: Path, indices:
 
 @lru_cache(maxsize=1)
 def _source(config: PairsConfig, seed: int, split: Split) -> PairSource:
-    return open_pairs(config, seed, split)
+    return open_pairs(config, seed, split, as_files=True)
 
 
 def _end_with_parent() -> None:
@@ -90,7 +93,7 @@ def _claim(shelf: Shelf, config: PairsConfig, seed: int, split: Split, source: P
     """Write down what the folder is made from, or see that it is this, or fewer pairs of this."""
     file = shelf.folder / RECORD
     record: JSON = {"pairs": config.model_dump(mode="json"), "seed": seed, "split": split, "count": len(source)}
-    if len(source):
+    if len(source) and is_repeatable(config):
         # a pair's files tell versions of what drew it apart
         record["first"] = source[0].original.sha
     if file.exists():

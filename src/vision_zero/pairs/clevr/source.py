@@ -8,6 +8,8 @@ from random import Random
 from vision_zero.config import ClevrPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
+from vision_zero.pairs.clevr.blender import environment
+from vision_zero.pairs.clevr.blender.client import blender
 from vision_zero.pairs.clevr.raycast import render
 from vision_zero.pairs.clevr.scenes import SceneRules, make_pair
 from vision_zero.pairs.made import MadeSource, png_picture
@@ -19,7 +21,11 @@ VERSION = 1
 
 
 class ClevrSource(MadeSource):
-    """A set of CLEVR-like pairs. `Picture.facts` is the scene."""
+    """A set of CLEVR-like pairs. `Picture.facts` is the scene.
+
+    Scenes are the same for every renderer. Raises `UserError` for settings that contradict each other, and without
+    the environment of the renderer that they ask for.
+    """
 
     config: ClevrPairs
 
@@ -31,12 +37,15 @@ class ClevrSource(MadeSource):
             raise UserError(f"pairs.changes={config.changes} but a scene may have only {fewest} objects: lower it")
         if not config.attributes:
             raise UserError("pairs.attributes is empty: name at least one of shape, color, size, material")
+        if config.renderer == "blender":
+            environment.interpreter(environment.folder())
         super().__init__(config, seed, split)
         self._rules = SceneRules.of(config)
 
     @property
     def fingerprint(self) -> str:
-        text = f"clevr/{VERSION}/{self.config.model_dump_json()}/{self.seed}/{self.split}"
+        drawn_by = f"/blender-{environment.VERSION}" if self.config.renderer == "blender" else ""
+        text = f"clevr/{VERSION}{drawn_by}/{self.config.model_dump_json()}/{self.seed}/{self.split}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _make(self, index: int) -> ImagePair:
@@ -48,4 +57,5 @@ class ClevrSource(MadeSource):
         return ImagePair(name, self._picture(scene), self._picture(twin), changes, "clevr", "CC0-1.0")
 
     def _picture(self, scene: JSON) -> Picture:
-        return png_picture(render(scene, self._rules.width, self._rules.height), scene)
+        draw = blender().render if self.config.renderer == "blender" else render
+        return png_picture(draw(scene, self._rules.width, self._rules.height), scene)
