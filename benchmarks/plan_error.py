@@ -71,6 +71,7 @@ def compare(family: str, name: str, games: int, answers: int) -> list[dict[str, 
     config = RunConfig.model_validate(
         {
             "games_per_step": games,
+            "rollouts": {"trunk_cache_gib": 0},  # the worst batch is measured alone, with nothing kept from before
             "pairs": {"kind": "clevr", "width": 168, "height": 112, "count": 2},
             "game": {"wording": "full", "max_clue_tokens": answers, "max_vote_tokens": answers},
             "model": {"path": str(folder(family)), **VARIANTS[name]},

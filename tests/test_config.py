@@ -96,9 +96,3 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 def test_values_never_change_after_construction() -> None:
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().steps = 3  # type: ignore[misc]
-
-
-def test_pictures_and_words_must_speak_of_the_same() -> None:
-    with pytest.raises(UserError, match=r"set game\.subject=clevr"):
-        load_config(None, ["game.subject=charts"])
-    load_config(None, ["game.subject=charts", "game.wording=compact"])

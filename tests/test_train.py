@@ -216,3 +216,8 @@ def test_a_lora_adapter_is_no_start(tmp_path: Path) -> None:
 def test_a_game_without_credit_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set game\.name=spy"):
         run(tmp_path / "run", config({**short(), "game.name": "pick"}))
+
+
+def test_pictures_and_words_must_speak_of_the_same(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set game\.subject=clevr"):
+        run(tmp_path / "run", config({**full_size(), "game.subject": "charts"}))

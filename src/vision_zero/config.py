@@ -266,11 +266,6 @@ class RunConfig(Node):
                 "compact answers have no private thought, so that no vote could earn the format bonus: "
                 "set credit.format_bonus=0 or game.wording=full"
             )
-        kind = self.pairs.kind
-        if self.game.wording == "full" and kind in ("clevr", "charts", "photos") and kind != self.game.subject:
-            raise ValueError(
-                f"the pictures are {kind}, the words speak of {self.game.subject}: set game.subject={kind}"
-            )
         frozen = set(self.rollouts.opponents)
         if frozen == {"civilian", "spy"}:
             raise ValueError("every role is frozen, so that nobody learns: remove one from rollouts.opponents")

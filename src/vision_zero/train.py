@@ -67,6 +67,9 @@ class Trainer:
         self.config, self.store, self.accelerator, self.console = config, store, accelerator, console
         if config.game.name != "spy":
             raise UserError(f"there is no credit for the game {config.game.name!r} yet: set game.name=spy to train")
+        shown, told = config.pairs.kind, config.game.subject
+        if config.game.wording == "full" and shown != "folder" and shown != told:
+            raise UserError(f"the pictures are {shown}, the words speak of {told}: set game.subject={shown}")
         self.pairs = open_pairs(config.pairs, config.seed, "train")
         self.game = make_game(config.game)
         if adapter_folder(config.model.path):
