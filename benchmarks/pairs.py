@@ -1,14 +1,20 @@
-"""Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N] [--workers N]`."""
+"""Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N] [--workers N]`.
+
+With `--photos DIR`, photos too: each is edited once, by one process, whatever the number of pairs.
+"""
 
 from __future__ import annotations
 
 import argparse
 import resource
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from vision_zero.config import ChartPairs, ClevrPairs
+from vision_zero.config import ChartPairs, ClevrPairs, PhotoPairs
 from vision_zero.pairs import open_pairs
 from vision_zero.pairs.made import MadeSource
+from vision_zero.types import ImagePair
 
 SETS = {
     "nano 96x64": ClevrPairs(style="nano", width=96, height=64, objects=(3, 6)),
@@ -31,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--workers", type=int, default=1, help="processes; 1: this one")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of photos to edit")
     options = parser.parse_args()
     print(f"{'set':<16} {'pairs':>6} {'pairs/s':>8} {'CPU s/pair':>11} {'kB/pair':>8}")
     for name, config in SETS.items():
@@ -41,9 +48,17 @@ def main() -> None:
         if options.workers > 1:
             source.prefetch(range(options.pairs), options.workers)
         pairs = [source[i] for i in range(options.pairs)]
-        wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-        size = sum(len(p.data) for pair in pairs for p in (pair.original, pair.modified) if p) / len(pairs) / 1000
-        print(f"{name:<16} {len(pairs):>6} {len(pairs) / wall:>8.1f} {cpu / len(pairs):>11.4f} {size:>8.1f}")
+        report(name, pairs, time.perf_counter() - wall, cpu_seconds() - cpu)
+    if options.photos:
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        photos = open_pairs(PhotoPairs(kind="photos", path=options.photos), 0, "train")
+        pairs = [photos[i] for i in range(len(photos))]
+        report("photos 480", pairs, time.perf_counter() - wall, cpu_seconds() - cpu)
+
+
+def report(name: str, pairs: Sequence[ImagePair], wall: float, cpu: float) -> None:
+    size = sum(len(p.data) for pair in pairs for p in (pair.original, pair.modified) if p) / len(pairs) / 1000
+    print(f"{name:<16} {len(pairs):>6} {len(pairs) / wall:>8.1f} {cpu / len(pairs):>11.4f} {size:>8.1f}")
 
 
 if __name__ == "__main__":
