@@ -150,6 +150,8 @@ def look(job: dict[str, Any]) -> None:
     scene.cycles.filter_width = 0.01 if ids else 1.5
     scene.cycles.use_denoising = not ids
     scene.cycles.denoiser = "OPENIMAGEDENOISE"
+    # its guides, colour and normals without blur, are clean already: half the time
+    scene.cycles.denoising_prefilter = "FAST"
     level = 0.0 if ids else WORLD
     scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (level, level, level, 1.0)
 
