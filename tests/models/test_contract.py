@@ -302,6 +302,12 @@ class TestTraining:
 
 
 class TestReference:
+    def test_it_shares_the_features_of_a_frozen_tower(self, family: str) -> None:
+        vlm = load_tiny(family, train="language")
+        start = vlm.reference()  # before any picture was read: an empty cache is shared too
+        [features] = vlm.image_features(PICTURES[:1])
+        assert start.image_features(PICTURES[:1])[0] is features
+
     CASES = ({}, {"train": "language"}, {"lora": LoraConfig(rank=2, alpha=4)})
 
     @pytest.mark.parametrize("settings", CASES, ids=["full", "language", "lora"])

@@ -143,12 +143,15 @@ class VLM:
     def evaluating(self) -> Iterator[None]:
         """Dropout off and no gradients inside; the training mode is put back afterwards."""
         was_training = self.model.training
-        self.model.eval()
+        # Setting the mode walks every module, which costs a tiny model more than a forward.
+        if was_training:
+            self.model.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     # Messages and pictures to ids and features
 
@@ -252,7 +255,8 @@ class VLM:
         LoRA costs no memory; otherwise it is a copy that shares the vision tower if that is frozen.
         """
         other = copy.copy(self)
-        other._features = self._features or _feature_cache()
+        if self._features is None:
+            other._features = _feature_cache()
         if isinstance(self.model, PeftModel):
             other._adapter_off = True
             return other
