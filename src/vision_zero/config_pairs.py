@@ -34,9 +34,13 @@ class ClevrPairs(Node):
     """`clevr`: the scale and camera of CLEVR. `nano`: nearer camera and larger objects, legible at 96x64."""
     renderer: Literal["numpy", "blender"] = "numpy"
     """`blender`: Cycles, in an environment of its own that `vision-zero pairs blender install` makes."""
+    assets: Path | None = None
+    """A clone of CLEVR's generator (clevr-dataset-gen), whose objects, materials and lamps Blender then draws."""
 
     @model_validator(mode="after")
     def _check(self) -> ClevrPairs:
+        if self.assets is not None and self.renderer != "blender":
+            raise ValueError("only Blender draws with assets: set renderer=blender or leave assets out")
         if self.renderer == "blender" and self.style != "clevr":
             raise ValueError(f"renderer=blender has no style {self.style!r}: choose style=clevr or renderer=numpy")
         return self

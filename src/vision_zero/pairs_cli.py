@@ -51,6 +51,10 @@ def make(
     renderer: Annotated[
         _Renderer | None, typer.Option(help="What draws `clevr`; see `pairs blender`.", show_default="numpy")
     ] = None,
+    assets: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A clone of clevr-dataset-gen, for Blender.", show_default="own objects"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds make other pairs.")] = 0,
     split: Annotated[_Split, typer.Option(help="The splits of a seed share no pair.")] = _Split.TRAIN,
     workers: Annotated[int, typer.Option(min=1, help="Processes; photos are edited by one.")] = 1,
@@ -73,7 +77,8 @@ def make(
     for item in overrides or []:
         if not item.startswith("pairs."):
             raise UserError(f"--set {item!r}: only settings of pairs make a difference here, e.g. pairs.changes=3")
-    given = {"count": count, "width": width, "height": height, "path": photos, "renderer": renderer and renderer.value}
+    given = {"count": count, "width": width, "height": height, "path": photos, "assets": assets}
+    given["renderer"] = renderer and renderer.value
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
     config = load_config(None, [*settings, *(overrides or [])]).pairs
     with progress(kind.value) as bar:

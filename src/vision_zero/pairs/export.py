@@ -95,7 +95,7 @@ def remake_command(folder: Path) -> str:
             lines = [f"vision-zero pairs {command} {settings.pop('kind', '')} --out DIR"]
             if command == "make":
                 # where things lie on one machine is nobody else's business
-                for private, public in (("path", " --photos PHOTOS"), ("cache", "")):
+                for private, public in (("path", " --photos PHOTOS"), ("assets", " --assets CLONE"), ("cache", "")):
                     lines[0] += public if settings.pop(private, None) else ""
                 lines[0] += f" --seed {record['seed']} --split {record['split']}"
                 lines[0] += "".join(f" --set 'pairs.{k}={json.dumps(v)}'" for k, v in settings.items() if v is not None)

@@ -8,7 +8,7 @@ from random import Random
 from vision_zero.config import ClevrPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
-from vision_zero.pairs.clevr.blender import environment
+from vision_zero.pairs.clevr.blender import assets, environment
 from vision_zero.pairs.clevr.blender.client import blender
 from vision_zero.pairs.clevr.raycast import render
 from vision_zero.pairs.clevr.scenes import SceneRules, make_pair
@@ -39,13 +39,18 @@ class ClevrSource(MadeSource):
             raise UserError("pairs.attributes is empty: name at least one of shape, color, size, material")
         if config.renderer == "blender":
             environment.interpreter(environment.folder())
+        if config.assets is not None:
+            assets.find_assets(config.assets)
         super().__init__(config, seed, split)
         self._rules = SceneRules.of(config)
 
     @property
     def fingerprint(self) -> str:
-        drawn_by = f"/blender-{environment.VERSION}" if self.config.renderer == "blender" else ""
-        text = f"clevr/{VERSION}{drawn_by}/{self.config.model_dump_json()}/{self.seed}/{self.split}"
+        config = self.config
+        drawn_by = f"/blender-{environment.VERSION}/{config.assets}" if config.renderer == "blender" else ""
+        # what is drawn does not depend on there being a choice of who draws it
+        settings = config.model_dump_json(exclude={"renderer", "assets"})
+        text = f"clevr/{VERSION}{drawn_by}/{settings}/{self.seed}/{self.split}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _make(self, index: int) -> ImagePair:
@@ -54,8 +59,10 @@ class ClevrSource(MadeSource):
         name = f"clevr-{self.split}-{self.seed}-{index:06d}"
         for facts, which in ((scene, "original"), (twin, "modified")):
             facts.update(split=self.split, image_index=index, image_filename=f"{name}_{which}.png")
-        return ImagePair(name, self._picture(scene), self._picture(twin), changes, "clevr", "CC0-1.0")
+        own = self.config.assets is None
+        origin = ("clevr", "CC0-1.0") if own else (assets.SOURCE, assets.LICENCE)
+        return ImagePair(name, self._picture(scene), self._picture(twin), changes, *origin)
 
     def _picture(self, scene: JSON) -> Picture:
-        draw = blender().render if self.config.renderer == "blender" else render
+        draw = blender(self.config.assets).render if self.config.renderer == "blender" else render
         return png_picture(draw(scene, self._rules.width, self._rules.height), scene)

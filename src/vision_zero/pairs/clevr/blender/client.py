@@ -18,6 +18,7 @@ from PIL import Image
 
 from vision_zero.errors import UserError
 from vision_zero.pairs.clevr.blender import environment
+from vision_zero.pairs.clevr.blender.assets import find_assets
 from vision_zero.pairs.clevr.geometry import Ids
 from vision_zero.pairs.clevr.styles import STYLES
 
@@ -29,9 +30,10 @@ _PROGRAM = Path(__file__).with_name("render.py")
 
 
 @cache
-def blender() -> Blender:
-    """This process's Blender, started at the first call. Raises `UserError` if it is not installed."""
-    return Blender(environment.folder())
+def blender(assets: Path | None = None) -> Blender:
+    """This process's Blender, started at the first call. Raises `UserError` if it is not installed, and without assets
+    where they are said to be (None: those of our own)."""
+    return Blender(environment.folder(), assets)
 
 
 class Blender:
@@ -42,11 +44,12 @@ class Blender:
     process dies.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, assets: Path | None = None) -> None:
+        files = assets and find_assets(assets)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the program runs
         self._process = subprocess.Popen(
             # neither the environment's variables nor the user's packages are to reach another numpy
-            [environment.interpreter(folder), "-I", _PROGRAM],
+            [environment.interpreter(folder), "-I", _PROGRAM, json.dumps(files)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

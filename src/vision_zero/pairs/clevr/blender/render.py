@@ -1,8 +1,9 @@
 """Draws scenes with Blender's Cycles. Runs as a program in Blender's own environment; nothing imports it.
 
-Reads a job a line from standard input, `{"scene", "width", "height", "samples", "seed", "ids"}`, and answers each on
-standard output with a line `{"size": n}` and n bytes of a PNG file. Ends when its input ends, or with a traceback.
-Everything that Blender prints goes to standard error.
+Its one argument is JSON: the files of CLEVR's generator by what they hold (see `assets`), or null for objects and
+lights of our own. Reads a job a line from standard input, `{"scene", "width", "height", "samples", "seed", "ids"}`,
+and answers each on standard output with a line `{"size": n}` and n bytes of a PNG file. Ends when its input ends, or
+with a traceback. Everything that Blender prints goes to standard error.
 
 Like the rest of the package under Apache 2.0, which may be combined with Blender's own licence (GPL 3 or later).
 """
@@ -38,36 +39,103 @@ BEVEL = {"cube": 0.06, "cylinder": 0.06}
 """Radius of rounded edges, as a share of the object's: as much as leaves silhouettes alone."""
 
 
-def prepare() -> None:
-    """An empty world and the settings that all pictures share."""
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    scene = bpy.context.scene
-    scene.render.engine = "CYCLES"
-    scene.render.threads_mode = "FIXED"
-    scene.render.threads = 1
-    scene.render.image_settings.file_format = "PNG"
-    scene.render.image_settings.color_mode = "RGB"
-    scene.render.dither_intensity = 0.0
-    scene.cycles.device = "CPU"
-    scene.cycles.use_adaptive_sampling = False
-    scene.cycles.blur_glossy = 2.0
-    scene.cycles.caustics_reflective = scene.cycles.caustics_refractive = False
-    scene.world = bpy.data.worlds.new("world")
-    scene.world.use_nodes = True
-    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
-    scene.camera.data.sensor_fit = "HORIZONTAL"
-    scene.camera.data.sensor_width = SENSOR
-    scene.collection.objects.link(scene.camera)
+class OwnStudio:
+    """Objects, lights and ground made here, which need no files."""
+
+    def __init__(self) -> None:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        scene = bpy.context.scene
+        scene.world = bpy.data.worlds.new("world")
+        scene.world.use_nodes = True
+        scene.cycles.caustics_reflective = scene.cycles.caustics_refractive = False
+        scene.camera = place("camera", bpy.data.cameras.new("camera"))
+
+    def mesh(self, shape: str) -> bpy.types.Object:
+        """An object of radius 1 at the origin, without a material."""
+        if shape == "cube":
+            bpy.ops.mesh.primitive_cube_add(size=2.0)
+        elif shape == "cylinder":
+            bpy.ops.mesh.primitive_cylinder_add(vertices=96, radius=1.0, depth=2.0)
+        else:
+            bpy.ops.mesh.primitive_uv_sphere_add(segments=96, ring_count=48, radius=1.0)
+        thing = bpy.context.object
+        thing.data.shade_smooth()
+        if shape in BEVEL:
+            bevel = thing.modifiers.new("bevel", "BEVEL")
+            bevel.width, bevel.segments, bevel.limit_method = BEVEL[shape], 6, "ANGLE"
+            # flat faces stay flat to the light
+            bevel.harden_normals = True
+        return thing
+
+    def surface(self, color: list[float], kind: str) -> bpy.types.Material:
+        """Rubber, dull with a faint sheen, or metal, which mirrors; both of a linear colour."""
+        material = bpy.data.materials.new(kind)
+        material.use_nodes = True
+        shader = material.node_tree.nodes["Principled BSDF"].inputs
+        shader["Base Color"].default_value = (*color, 1.0)
+        shader["Metallic"].default_value = float(kind == "metal")
+        shader["Roughness"].default_value = {"metal": 0.2, "rubber": 0.6}.get(kind, 1.0)
+        shader["Specular IOR Level"].default_value = 0.0 if kind == "ground" else 0.5
+        return material
+
+    def furnish(self, lights: dict[str, Any], ids: bool) -> None:
+        """Ground and lights; for `ids` neither, since nothing may be seen but the objects."""
+        level = 0.0 if ids else WORLD
+        world = bpy.context.scene.world.node_tree.nodes["Background"].inputs
+        world["Color"].default_value = (level, level, level, 1.0)
+        if ids:
+            return
+        bpy.ops.mesh.primitive_plane_add(size=200.0)
+        bpy.context.object.data.materials.append(self.surface([GROUND] * 3, "ground"))
+        for name, spec in lights.items():
+            light = bpy.data.lights.new(name, "AREA")
+            light.energy, light.color, light.use_shadow = spec["watts"], spec["color"], spec["shadow"]
+            light.size = LIGHT_SIZE.get(name, 0.5)
+            aim(place(name, light), spec["position"], [0.0, 0.0, 0.0])
+        sun = bpy.data.lights.new("sun", "SUN")
+        sun.energy = SUN_POWER
+        aim(place("sun", sun), SUN_TOWARD, [0.0, 0.0, 0.0])
 
 
-def clear() -> None:
-    """Remove all that the last picture left; what stays in Blender's tables is never given back."""
-    camera = bpy.context.scene.camera
-    for thing in [o for o in bpy.data.objects if o != camera]:
-        bpy.data.objects.remove(thing)
-    for table in (bpy.data.meshes, bpy.data.materials, bpy.data.lights):
-        for item in list(table):
-            table.remove(item)
+class ClevrStudio:
+    """The base scene, shapes and materials of CLEVR's generator, from the user's copy of it."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        bpy.ops.wm.open_mainfile(filepath=files["base_scene"], load_ui=False, use_scripts=False)
+        # camera and lamps turn to the origin by themselves, which `aim` does too
+        for thing in bpy.data.objects:
+            thing.constraints.clear()
+        self._shapes = {shape: _take(files[shape], "objects") for shape in ("cube", "sphere", "cylinder")}
+        self._surfaces = {kind: _take(files[kind], "node_groups") for kind in ("rubber", "metal")}
+
+    def mesh(self, shape: str) -> bpy.types.Object:
+        return place(shape, self._shapes[shape].data.copy())
+
+    def surface(self, color: list[float], kind: str) -> bpy.types.Material:
+        material = bpy.data.materials.new(kind)
+        material.use_nodes = True
+        nodes = material.node_tree.nodes
+        group = nodes.new("ShaderNodeGroup")
+        group.node_tree = self._surfaces[kind]
+        group.inputs["Color"].default_value = (*color, 1.0)
+        material.node_tree.links.new(group.outputs["Shader"], nodes["Material Output"].inputs["Surface"])
+        return material
+
+    def furnish(self, lights: dict[str, Any], ids: bool) -> None:
+        """Lamps keep their own power and colour; where they stand is what differs from scene to scene."""
+        bpy.data.objects["Ground"].hide_render = ids
+        for name, spec in lights.items():
+            aim(bpy.data.objects[f"Lamp_{name.capitalize()}"], spec["position"], [0.0, 0.0, 0.0])
+
+
+Studio = OwnStudio | ClevrStudio
+
+
+def _take(file: str, table: str) -> Any:
+    """The one thing of that kind that a file of CLEVR's generator has to offer: it is called as the file is."""
+    with bpy.data.libraries.load(file) as (_, into):
+        setattr(into, table, [Path(file).stem])
+    return getattr(into, table)[0]
 
 
 def place(name: str, data: object) -> bpy.types.Object:
@@ -82,39 +150,6 @@ def aim(thing: bpy.types.Object, position: Sequence[float], target: Sequence[flo
     thing.rotation_euler = (Vector(target) - Vector(position)).to_track_quat("-Z", "Y").to_euler()
 
 
-def add_object(spec: dict[str, Any], material: bpy.types.Material) -> None:
-    radius = spec["3d_coords"][2]
-    if spec["shape"] == "cube":
-        bpy.ops.mesh.primitive_cube_add(size=2.0)
-    elif spec["shape"] == "cylinder":
-        bpy.ops.mesh.primitive_cylinder_add(vertices=96, radius=1.0, depth=2.0)
-    else:
-        bpy.ops.mesh.primitive_uv_sphere_add(segments=96, ring_count=48, radius=1.0)
-    thing = bpy.context.object
-    thing.data.shade_smooth()
-    if spec["shape"] in BEVEL:
-        bevel = thing.modifiers.new("bevel", "BEVEL")
-        bevel.width, bevel.segments, bevel.limit_method = BEVEL[spec["shape"]], 6, "ANGLE"
-        # flat faces stay flat to the light
-        bevel.harden_normals = True
-    thing.scale = (radius,) * 3
-    thing.location = spec["3d_coords"]
-    thing.rotation_euler = (0.0, 0.0, math.radians(spec.get("rotation", 0.0)))
-    thing.data.materials.append(material)
-
-
-def surface(color: list[float], kind: str) -> bpy.types.Material:
-    """Rubber, dull with a faint sheen, or metal, which mirrors; both of a linear colour."""
-    material = bpy.data.materials.new(kind)
-    material.use_nodes = True
-    shader = material.node_tree.nodes["Principled BSDF"].inputs
-    shader["Base Color"].default_value = (*color, 1.0)
-    shader["Metallic"].default_value = float(kind == "metal")
-    shader["Roughness"].default_value = {"metal": 0.2, "rubber": 0.6}.get(kind, 1.0)
-    shader["Specular IOR Level"].default_value = 0.0 if kind == "ground" else 0.5
-    return material
-
-
 def flat(level: float) -> bpy.types.Material:
     """A surface that looks equally bright from everywhere."""
     material = bpy.data.materials.new("flat")
@@ -126,15 +161,21 @@ def flat(level: float) -> bpy.types.Material:
     return material
 
 
-def add_lights(lights: dict[str, Any]) -> None:
-    for name, spec in lights.items():
-        light = bpy.data.lights.new(name, "AREA")
-        light.energy, light.color, light.use_shadow = spec["watts"], spec["color"], spec["shadow"]
-        light.size = LIGHT_SIZE.get(name, 0.5)
-        aim(place(name, light), spec["position"], [0.0, 0.0, 0.0])
-    sun = bpy.data.lights.new("sun", "SUN")
-    sun.energy = SUN_POWER
-    aim(place("sun", sun), SUN_TOWARD, [0.0, 0.0, 0.0])
+def prepare() -> None:
+    """The settings that all pictures share."""
+    scene = bpy.context.scene
+    scene.render.engine = "CYCLES"
+    scene.render.threads_mode = "FIXED"
+    scene.render.threads = 1
+    scene.render.resolution_percentage = 100
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.image_settings.color_mode = "RGB"
+    scene.render.dither_intensity = 0.0
+    scene.cycles.device = "CPU"
+    scene.cycles.use_adaptive_sampling = False
+    scene.cycles.blur_glossy = 2.0
+    scene.camera.data.sensor_fit = "HORIZONTAL"
+    scene.camera.data.sensor_width = SENSOR
 
 
 def look(job: dict[str, Any]) -> None:
@@ -152,33 +193,46 @@ def look(job: dict[str, Any]) -> None:
     scene.cycles.denoiser = "OPENIMAGEDENOISE"
     # its guides, colour and normals without blur, are clean already: half the time
     scene.cycles.denoising_prefilter = "FAST"
-    level = 0.0 if ids else WORLD
-    scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (level, level, level, 1.0)
 
 
-def draw(job: dict[str, Any], file: Path) -> None:
-    scene = job["scene"]
-    clear()
+def draw(studio: Studio, job: dict[str, Any], file: Path) -> None:
+    scene, camera = job["scene"], bpy.context.scene.camera
     look(job)
-    camera = bpy.context.scene.camera
     camera.data.lens = scene["camera"]["lens"]
     aim(camera, scene["camera"]["position"], scene["camera"]["target"])
     for i, spec in enumerate(scene["objects"]):
-        add_object(spec, flat((i + 1) / 255) if job["ids"] else surface(spec["rgb"], spec["material"]))
-    if not job["ids"]:
-        bpy.ops.mesh.primitive_plane_add(size=200.0)
-        bpy.context.object.data.materials.append(surface([GROUND] * 3, "ground"))
-        add_lights(scene["lights"])
+        thing = studio.mesh(spec["shape"])
+        thing.scale = (spec["3d_coords"][2],) * 3
+        thing.location = spec["3d_coords"]
+        thing.rotation_euler = (0.0, 0.0, math.radians(spec.get("rotation", 0.0)))
+        of = flat((i + 1) / 255) if job["ids"] else studio.surface(spec["rgb"], spec["material"])
+        thing.data.materials.append(of)
+    studio.furnish(scene["lights"], job["ids"])
     bpy.context.scene.render.filepath = str(file)
     bpy.ops.render.render(write_still=True)
 
 
+def tables() -> tuple[Any, ...]:
+    return bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.lights
+
+
+def clear(kept: set[Any]) -> None:
+    """Remove all that the last picture left; what stays in Blender's tables is never given back."""
+    for table in tables():
+        for item in [i for i in table if i not in kept]:
+            table.remove(item)
+
+
 def main() -> None:
+    files = json.loads(sys.argv[1])
+    studio = OwnStudio() if files is None else ClevrStudio(files)
     prepare()
+    kept = {item for table in tables() for item in table}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture.png"
         for line in sys.stdin:
-            draw(json.loads(line), file)
+            draw(studio, json.loads(line), file)
+            clear(kept)
             data = file.read_bytes()
             file.unlink()
             answers.write(json.dumps({"size": len(data)}).encode() + b"\n" + data)
