@@ -77,8 +77,9 @@ def make(
     for item in overrides or []:
         if not item.startswith("pairs."):
             raise UserError(f"--set {item!r}: only settings of pairs make a difference here, e.g. pairs.changes=3")
-    given = {"count": count, "width": width, "height": height, "path": photos, "assets": assets}
-    given["renderer"] = renderer and renderer.value
+    drawn_by = renderer.value if renderer else None
+    given: dict[str, object] = {"count": count, "width": width, "height": height, "path": photos}
+    given |= {"renderer": drawn_by, "assets": assets}
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
     config = load_config(None, [*settings, *(overrides or [])]).pairs
     with progress(kind.value) as bar:
