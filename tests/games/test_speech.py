@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.hostile.words import VOTES, VoteRow
 from vision_zero.games.cleaning import clean
 from vision_zero.games.speech import read_clue, read_vote
-from vision_zero.types import ABSTAIN, StopReason, Vote
+from vision_zero.types import ABSTAIN, StopReason
 
 CUT = StopReason.LENGTH
 
@@ -23,67 +24,12 @@ SPECIAL_TOKENS = [
     *("<|eot_id|>", "<｜end▁of▁sentence｜>", "◁think▷", "◁/think▷", "＜|im_end|＞", "|ENDOFTEXT|", r"\boxed{x}"),
 ]
 
-VOTES: list[tuple[str, Vote]] = [
-    (r"\boxed{3}", 2),
-    (r"I think 1 lies. \boxed{ 2 }", 1),
-    (r"Maybe \boxed{1}. No: \boxed{4}", 3),
-    (r"\boxed{Player 3}", 2),
-    (r"\boxed{\text{Player 3}}", 2),
-    (r"\boxed{\textbf{\text{Player}~3}.}", 2),
-    (r"\boxed{\boxed{2}}", 1),
-    (r"\boxed{Player 10}", 9),
-    (r"\boxed{#12}", 11),
-    (r"\boxed {P2}", 1),
-    (r"\boxed{the spy is player 2!}", 1),
-    (r"\boxed{2, I mean 2}", 1),
-    (r"\boxed{２}", 1),
-    (r"\boxed{N/A.}", ABSTAIN),
-    (r"\boxed{n/a}", ABSTAIN),
-    (r"\boxed{\text{N/A}}", ABSTAIN),
-    (r"\boxed{NA}", ABSTAIN),
-    (r"\boxed{N.A.}", ABSTAIN),
-    (r"\boxed{N / A, I cannot tell}", ABSTAIN),
-    (r"\boxed{none}", ABSTAIN),
-    (r'\boxed{{"spy": 2}}', 1),
-    (r'\boxed{{"round": 1, "Spy": "Player 2"}}', 1),
-    ('So: {"spy": 2}', 1),
-    ('{"spy": 1} or rather {"spy": "N/A"}', ABSTAIN),
-    ("<think>1? \\boxed{1}</think> <answer>2</answer>", 1),
-    ("<answer>1</answer> wait <answer>3</answer>", 2),
-    ("<answer> Player 2", 1),
-    ("<think>so \\boxed{1}</think> \\boxed{3}", 2),
-    (r"\boxed{1} is what \boxed{ I would not say", 0),
-    (r"the set {1, 2 \boxed{2}", 1),
-    (r"\boxed{13}", None),
-    (r"\boxed{0}", None),
-    (r"\boxed{-1}", None),
-    (r"\boxed{2.5}", None),
-    (r"\boxed{1 or 2}", None),
-    (r"\boxed{2 or N/A}", None),
-    (r"\boxed{" + "9" * 5000 + "}", None),
-    (r"\boxed{banana}", None),
-    (r"\boxed{}", None),
-    ("3", None),
-    ("player 3 is the spy", None),
-    ("<think>\\boxed{1}</think> hm", None),
-    (r"\boxed{2", None),
-    ("", None),
-]
 
-
-@pytest.mark.parametrize(("text", "vote"), VOTES)
-def test_boxed_votes(text: str, vote: Vote) -> None:
-    read = read_vote(text, boxed=True, choices=12)
-    assert read.vote == vote, read
-    assert (read.problem is None) == (vote is not None)
-
-
-BARE: list[tuple[str, Vote]] = [("3", 2), (" 3 .\n", 2), ("n/a", ABSTAIN), ("7", None), ("red", None), ("1 2", None)]
-
-
-@pytest.mark.parametrize(("text", "vote"), [*BARE, ("<think>1</think>2", 1), ('{"spy": 4}', 3), (r"\boxed{2}", 1)])
-def test_bare_votes(text: str, vote: Vote) -> None:
-    assert read_vote(text, boxed=False, choices=4).vote == vote
+@pytest.mark.parametrize("row", VOTES, ids=lambda row: ascii(row.say)[:40])
+def test_votes_are_read_as_the_reference_table_says(row: VoteRow) -> None:
+    read = read_vote(row.say, row.boxed, row.choices, row.stop)
+    assert read.vote == row.vote, read
+    assert (read.problem is None) == (row.vote is not None)
 
 
 def test_every_failure_has_its_own_reason() -> None:
@@ -101,11 +47,7 @@ def test_every_failure_has_its_own_reason() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
-def test_cut_off_replies_keep_a_finished_box_only() -> None:
-    assert read_vote(r"\boxed{3} and now I go on and", True, 4, CUT).vote == 2
-    assert read_vote("<answer>3", True, 4, CUT).vote is None
-    assert read_vote('{"spy": 3} then', True, 4, CUT).vote is None
-    assert read_vote("3", False, 4, CUT).vote is None
+def test_a_clue_that_was_cut_off_is_none() -> None:
     assert read_clue("a large red", False, 99, CUT).clue is None
 
 

@@ -20,7 +20,7 @@ _ANSWER_OPEN = re.compile(r"<answer>", re.IGNORECASE)
 _ANSWER_CLOSE = re.compile(r"</answer>", re.IGNORECASE)
 _THINK_CLOSE = re.compile(r"</think>", re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*\}")
-_NUMBER = re.compile(r"(?:(?<!\S)-)?\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"(?:(?<!\S)[-−])?\d+(?:[.,]\d+)*")
 _ABSTENTION = re.compile(r"(?<![a-z])(?:n\s?/\s?a|n\.\s?a|na|none|abstain)(?![a-z])", re.IGNORECASE)
 
 
