@@ -103,7 +103,8 @@ def check(folder: Folder) -> None:
     from rich.text import Text
 
     from vision_zero.pairs.bar import with_bar
-    from vision_zero.pairs.folder import read_folder
+    from vision_zero.pairs.folder import lost_twins, read_folder
+    from vision_zero.pairs.make import missing_pairs
     from vision_zero.types import ImagePair
 
     pictures = _pictures(folder)
@@ -111,6 +112,7 @@ def check(folder: Folder) -> None:
     items = list(with_bar(read_folder(pictures), "pairs", total))
     pairs = [item for item in items if isinstance(item, ImagePair)]
     problems = [item for item in items if not isinstance(item, ImagePair)]
+    problems += [*lost_twins(pictures), *missing_pairs(folder)]
     singles = sum(pair.modified is None for pair in pairs)
     typer.echo(f"{len(pairs) - singles} pairs, {singles} single pictures, {len(problems)} problems in {folder}")
     if problems:

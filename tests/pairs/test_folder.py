@@ -160,7 +160,9 @@ def test_other_formats_are_read_and_doubles_are_named(tmp_path: Path) -> None:
     for name, color in (
         ("x_original.JPG", (9, 9, 9)),
         ("x_modified.webp", (90, 9, 9)),
-        ("notes_original.txt", (1, 1, 1)),
+        # what a picture was saved from may lie beside it
+        ("x_original.psd", (1, 1, 1)),
+        ("notes.txt", (1, 1, 1)),
     ):
         Image.new("RGB", (6, 4), color).save(tmp_path / name, "PNG")
     (pair,) = read_folder(tmp_path)
@@ -169,6 +171,27 @@ def test_other_formats_are_read_and_doubles_are_named(tmp_path: Path) -> None:
     (tmp_path / "x_original.png").write_bytes(png((0, 0, 0)))
     problems = [item for item in read_folder(tmp_path) if not isinstance(item, ImagePair)]
     assert [p.reason for p in problems] == ["is there twice, see x_original.JPG: remove one"]
+
+
+def test_pictures_with_extensions_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x_original.png").write_bytes(png((1, 2, 3)))
+    (tmp_path / "x_modified.heic").write_bytes(png((3, 2, 1)))
+    (tmp_path / "y_original").write_bytes(png((3, 2, 1)))
+    (tmp_path / "folder_original").mkdir()
+    problems = check_folder(tmp_path)
+    assert [Path(p.file).name for p in problems] == ["x_modified.heic", "y_original"]
+    assert all("is not read with this extension, but with .bmp, " in p.reason for p in problems)
+
+
+def test_lost_twins_are_named_and_single_pictures_are_not(folder: Path) -> None:
+    names = FolderSource(folder, "train").names
+    for name in names[:2]:
+        (folder / f"{name}_modified.png").unlink()
+    (folder / f"{names[0]}_comparison.json").write_text('{"single": true, "changes": []}')
+    assert [p.file for p in check_folder(folder)] == [str(folder / f"{names[1]}_original.png")]
+    for file in folder.glob("*_modified.png"):
+        file.unlink()
+    assert check_folder(folder) == []
 
 
 def test_facts_of_pictures_that_are_no_scenes(folder: Path) -> None:

@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vision_zero.config import ChartPairs, ClevrPairs, PairsConfig
+from tests.pairs.photo_files import lawn_with
+from vision_zero.config import ChartPairs, ClevrPairs, PairsConfig, PhotoPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs import open_pairs
 from vision_zero.pairs.folder import FolderSource, read_folder
-from vision_zero.pairs.make import make_pairs
+from vision_zero.pairs.make import make_pairs, missing_pairs
 from vision_zero.pairs.published import Shelf, clevr_comparison, write_whole
 from vision_zero.types import ImagePair, Picture
 
@@ -158,6 +160,92 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+class Killed(BaseException):
+    """What no handler of errors catches, as none catches SIGKILL."""
+
+
+@pytest.mark.parametrize("kind", ["clevr", "charts", "photos"])
+def test_killed_before_any_of_its_writes_it_ends_with_the_same_bytes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instants that differ are those between two files getting their names."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, color in (("a", (200, 40, 40)), ("b", (40, 60, 200))):
+        Image.fromarray(lawn_with({(20, 16, 40, 30): color}, (64, 48))).save(photos / f"{name}.png")
+    config: PairsConfig = {
+        "clevr": NANO.model_copy(update={"count": 2}),
+        "charts": CHARTS.model_copy(update={"count": 2}),
+        "photos": PhotoPairs(kind="photos", path=photos, edits=("recolour",)),
+    }[kind]
+    rename, calls, deadly = Path.replace, 0, 0
+
+    def rename_or_die(self: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == deadly:
+            raise Killed
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", rename_or_die)
+    make(config, tmp_path / "whole")
+    # the record, two pairs of three files and, but for CLEVR, the index; of photos what is kept meanwhile
+    writes = {"clevr": 7, "charts": 8, "photos": 8 + 4}[kind]
+    assert calls == writes
+    for deadly in range(1, writes + 1):
+        out, calls = tmp_path / f"{deadly}", 0
+        with pytest.raises(Killed):
+            make(config, out)
+        calls = -writes
+        make(config, out)
+        assert contents(out) == contents(tmp_path / "whole"), f"killed before write {deadly}"
+
+
+def test_photos_may_come_later_and_those_that_went_are_named(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+
+    def add(name: str, color: tuple[int, int, int]) -> None:
+        Image.fromarray(lawn_with({(30, 30, 60, 50): color}, (120, 90))).save(photos / f"{name}.png")
+
+    add("m", (200, 40, 40))
+    config = PhotoPairs(kind="photos", path=photos, edits=("recolour",))
+    make(config, out)
+    before = contents(out)
+    for name, color in (("a", (40, 40, 200)), ("z", (200, 180, 20))):
+        add(name, color)
+    make(config, out)
+    after = contents(out)
+    assert len([n for n in after if n.endswith("_modified.png")]) == 3
+    assert all(after[n] == data for n, data in before.items() if n.startswith("m-"))
+    make(config, tmp_path / "at once")
+    assert contents(tmp_path / "at once") == after
+    (photos / "m.png").unlink()
+    with pytest.raises(UserError, match="holds other pairs"):
+        make(config, out)
+
+
+def test_a_set_of_other_settings_is_refused_before_any_photo_is_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(CHARTS, tmp_path / "out")
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setattr("vision_zero.pairs.photos.source.PhotosSource.__init__", lambda *_: pytest.fail("opened"))
+    with pytest.raises(UserError, match="holds other pairs"):
+        make(PhotoPairs(kind="photos", path=tmp_path / "photos"), tmp_path / "out")
+
+
+def test_pairs_that_are_not_there_are_missed(whole: dict[str, Path], tmp_path: Path) -> None:
+    assert [missing_pairs(folder) for folder in whole.values()] == [[], []]
+    out = tmp_path / "out"
+    make(NANO.model_copy(update={"count": 3}), out)
+    for file in out.rglob("*000001*"):
+        file.unlink()
+    (problem,) = missing_pairs(out)
+    assert problem.reason.startswith("promises 3 pairs, 2 are there")
+    assert missing_pairs(out / "output" / "replacement_images") == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux shows them")

@@ -138,6 +138,18 @@ def test_what_was_made_is_kept_and_a_killed_start_goes_on(album: Path, tmp_path:
         PhotosSource(kept, 0, "train")
 
 
+def test_photos_in_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "phone.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(
+        UserError, match=r"no pictures in a format that is read here \(1 in others, such as phone\.HEIC"
+    ):
+        PhotosSource(config(tmp_path), 0, "train")
+    shutil.copy(PHOTOS["coins.png"], tmp_path / "coins.png")
+    source = PhotosSource(config(tmp_path), 0, "train")
+    assert [Path(p.file).name for p in source.problems] == ["phone.HEIC"]
+    assert [photo_of(p) for p in everything(source)] == ["coins"]
+
+
 def test_hidden_pictures_and_a_cache_among_the_photos_are_no_photos(tmp_path: Path) -> None:
     # the folder itself may be hidden
     album = tmp_path / ".album"

@@ -141,7 +141,7 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
         (images / name).write_bytes(data)
     code, told, _ = run("pairs", "check", tmp_path)
     assert code == 1
-    assert "0 pairs, 1 single pictures, 2 problems" in told
+    assert "0 pairs, 1 single pictures, 3 problems" in told
     assert "a_modified.png" in told
     assert "c_modified.png" in told
 

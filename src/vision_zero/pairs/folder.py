@@ -107,7 +107,22 @@ def read_folder(path: Path) -> Iterator[ImagePair | Problem]:
 
 def check_folder(path: Path) -> list[Problem]:
     """Read every pair of a folder; what is wrong with it, file by file. Raises `UserError` without such a folder."""
-    return [item for item in read_folder(path) if isinstance(item, Problem)]
+    return [*(item for item in read_folder(path) if isinstance(item, Problem)), *lost_twins(path)]
+
+
+def lost_twins(path: Path) -> list[Problem]:
+    """Pictures without a twin in a folder where others have one, unless their comparison says that they are single.
+
+    Raises `UserError` without such a folder.
+    """
+    found, _ = _search(path)
+    if all(files.modified is None for files in found.values()):
+        return []
+    return [
+        Problem(str(files.original), f"has no {name}{MODIFIED} beside it, as others have: add or remove")
+        for name, files in found.items()
+        if files.modified is None and not _is_single(path, name)
+    ]
 
 
 def is_held_out(name: str) -> bool:
@@ -121,15 +136,22 @@ def _search(path: Path) -> tuple[dict[str, _Files], list[Problem]]:
         raise UserError(f"no folder of pairs at {path}: check pairs.path")
     originals: dict[str, Path] = {}
     modified: dict[str, Path] = {}
-    problems = []
+    problems, others = [], []
     for file in sorted(path.iterdir()):
-        if file.suffix.lower() not in EXTENSIONS:
-            continue
         for suffix, known in ((ORIGINAL, originals), (MODIFIED, modified)):
-            if file.stem.endswith(suffix):
-                name = file.stem.removesuffix(suffix)
-                if known.setdefault(name, file) != file:
-                    problems.append(Problem(str(file), f"is there twice, see {known[name].name}: remove one"))
+            if not file.stem.endswith(suffix):
+                continue
+            name = file.stem.removesuffix(suffix)
+            if file.suffix.lower() not in EXTENSIONS:
+                others.append((name, known, file))
+            elif known.setdefault(name, file) != file:
+                problems.append(Problem(str(file), f"is there twice, see {known[name].name}: remove one"))
+    problems += [
+        Problem(str(file), f"is not read with this extension, but with {', '.join(sorted(EXTENSIONS))}: convert it")
+        for name, known, file in others
+        # what a picture was saved from may lie beside it
+        if name not in known and file.is_file()
+    ]
     problems += [
         Problem(str(file), f"has no {name}{ORIGINAL} beside it: add or remove")
         for name, file in modified.items()
@@ -153,6 +175,15 @@ def _read(path: Path, name: str, files: _Files) -> ImagePair:
         return ImagePair(name, original.picture, None, (), known.source, known.licence)
     modified = read_picture(path, files.modified.name, known.after)
     return ImagePair(name, *twins(original, modified, files.modified), known.changes, known.source, known.licence)
+
+
+def _is_single(path: Path, name: str) -> bool:
+    file = _comparison(path, name)
+    try:
+        return file is not None and json.loads(file.read_bytes()).get("single") is True
+    except (OSError, ValueError, AttributeError, RecursionError):
+        # is reported by who reads it
+        return False
 
 
 def _comparison(path: Path, name: str) -> Path | None:

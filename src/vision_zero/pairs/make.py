@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from vision_zero.config import PairsConfig
 from vision_zero.errors import UserError
@@ -20,10 +23,13 @@ from vision_zero.pairs import is_repeatable, open_pairs
 from vision_zero.pairs.base import PairSource, Split
 from vision_zero.pairs.made import MadeSource
 from vision_zero.pairs.published import Shelf, write_whole
+from vision_zero.pairs.reading import Problem
 from vision_zero.types import JSON
 
 RECORD = "made.json"
 """What a folder was made from; another set is not mixed into it."""
+EDITED = ".edited"
+"""Keeps what was made of photos until all pairs are there, where no other folder is named for it."""
 _CHUNK = 8
 
 
@@ -35,9 +41,11 @@ def make_pairs(
     Pairs that are there already are kept. `on_done(done, total)` is called as pairs get ready, first with those
     that were there. Raises `UserError` if the folder holds anything else.
     """
-    source = open_pairs(config, seed, split, as_files=True)
-    shelf = Shelf(out, config.kind)
-    _claim(shelf, config, seed, split, source)
+    known = _read_record(out)
+    if known is not None and not _is_same(known, config, seed, split):
+        raise _other_pairs(out)
+    source, shelf = _open(config, seed, split, out)
+    _claim(shelf, known, config, seed, split, source)
     missing = [i for i in range(len(source)) if not shelf.is_whole(i)]
     done = len(source) - len(missing)
     on_done(done, len(source))
@@ -47,7 +55,33 @@ def make_pairs(
         done += count
         on_done(done, len(source))
     shelf.put_index(len(source))
+    if (out / EDITED).exists():
+        shutil.rmtree(out / EDITED)
     return len(source)
+
+
+def missing_pairs(folder: Path) -> list[Problem]:
+    """What a folder of a made set lacks of what its record promises; nothing where there is no record."""
+    record = _read_record(folder) if (folder / RECORD).exists() else None
+    if record is None:
+        return []
+    there = sum(1 for _ in Shelf(folder, record["pairs"]["kind"]).scenes.glob("*_comparison.json"))
+    if there >= record["count"]:
+        return []
+    reason = f"promises {record['count']} pairs, {there} are there: the command that made them goes on"
+    return [Problem(str(folder / RECORD), reason)]
+
+
+def _open(config: PairsConfig, seed: int, split: Split, out: Path) -> tuple[PairSource, Shelf]:
+    if config.kind != "photos":
+        return open_pairs(config, seed, split, as_files=True), Shelf(out, config.kind)
+    # scipy takes a moment to load
+    from vision_zero.pairs.photos.source import PhotosSource
+
+    # all photos are edited before there is a first pair: a kill must not cost that
+    kept = config if config.cache else config.model_copy(update={"cache": out / EDITED})
+    source = PhotosSource(kept, seed, split)
+    return source, Shelf(out, config.kind, source.names)
 
 
 def _make(source: PairSource, shelf: Shelf, indices: list[int]) -> Iterator[int]:
@@ -89,26 +123,47 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _claim(shelf: Shelf, config: PairsConfig, seed: int, split: Split, source: PairSource) -> None:
-    """Write down what the folder is made from, or see that it is this, or fewer pairs of this."""
-    file = shelf.folder / RECORD
-    record: JSON = {"pairs": config.model_dump(mode="json"), "seed": seed, "split": split, "count": len(source)}
-    if len(source) and is_repeatable(config):
-        # a pair's files tell versions of what drew it apart
-        record["first"] = source[0].original.sha
+def _read_record(folder: Path) -> JSON | None:
+    """What a folder was made from, None for a new one. Raises `UserError` if it holds anything else."""
+    file = folder / RECORD
     if file.exists():
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as e:
+            record: JSON = json.loads(file.read_text(encoding="utf-8"))
+            return {key: record[key] for key in ("pairs", "seed", "split", "count")} | {"first": record.get("first")}
+        except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{file} is damaged ({e}): remove it if the folder is to be made anew") from e
-        if _but_count(known) != _but_count(record) or known["count"] > record["count"]:
-            raise UserError(f"{shelf.folder} holds other pairs, see its {RECORD}: choose another --out or remove it")
-    elif shelf.folder.exists() and any(not p.name.startswith(".") for p in shelf.folder.iterdir()):
-        raise UserError(f"{shelf.folder} is not empty and has no {RECORD}: choose another --out")
+    if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        raise UserError(f"{folder} is not empty and has no {RECORD}: choose another --out")
+    return None
+
+
+def _is_same(known: JSON, config: PairsConfig, seed: int, split: Split) -> bool:
+    """Whether a record is of this set, however many pairs it has of it."""
+    try:
+        # settings that came later have their defaults
+        made_from: PairsConfig = TypeAdapter(PairsConfig).validate_python(known["pairs"])
+    except ValidationError:
+        return False
+    return (_but_count(made_from), known["seed"], known["split"]) == (_but_count(config), seed, split)
+
+
+def _but_count(config: PairsConfig) -> PairsConfig:
+    return config.model_copy(update={"count": None}) if hasattr(config, "count") else config
+
+
+def _claim(shelf: Shelf, known: JSON | None, config: PairsConfig, seed: int, split: Split, source: PairSource) -> None:
+    """Write down what the folder is made from, if what it holds are no other pairs than these."""
+    record: JSON = {"pairs": config.model_dump(mode="json"), "seed": seed, "split": split, "count": len(source)}
+    if isinstance(source, MadeSource) and is_repeatable(config):
+        # a pair's files tell versions of what drew it apart
+        record["first"] = source[0].original.sha
+    if known is not None and (shelf.strangers(len(source)) or known["first"] != record.get("first")):
+        raise _other_pairs(shelf.folder)
+    # the record first: a folder without one is taken for something else
+    shelf.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(shelf.folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
     shelf.open()
-    write_whole(file, json.dumps(record, indent=1).encode() + b"\n")
 
 
-def _but_count(record: JSON) -> JSON:
-    pairs = {k: v for k, v in record["pairs"].items() if k != "count"}
-    return {**record, "pairs": pairs, "count": None}
+def _other_pairs(folder: Path) -> UserError:
+    return UserError(f"{folder} holds other pairs, see its {RECORD}: choose another --out or remove it")

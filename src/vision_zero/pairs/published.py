@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from vision_zero.errors import UserError
+from vision_zero.pairs.reading import PNG_END
 from vision_zero.types import JSON, ImagePair, Picture
 
 INDEX = "pairs.jsonl"
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _CLEVR_KEYS = ("shape", "color", "size", "material", "rotation", "3d_coords", "pixel_coords")
 
 
 class Shelf:
-    """The files of a set of pairs of one kind. Whole files appear at once, so that a pair is all there or is not."""
+    """The files of a set of pairs of one kind. Whole files appear at once, so that a pair is all there or is not.
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.kind = folder, kind
+    `names` are those of the pairs, where these do not go by number.
+    """
+
+    def __init__(self, folder: Path, kind: str, names: Sequence[str] | None = None) -> None:
+        self.folder, self.kind, self._names = folder, kind, names
         published = folder / "output"
         self.images = published / "replacement_images" if kind == "clevr" else folder
         self.scenes = published / "replacement_scenes" if kind == "clevr" else folder
 
     def name(self, index: int) -> str:
         """What the files of a pair are called by."""
+        if self._names is not None:
+            return self._names[index]
         return f"CLEVR_REPLACEMENT_replacement_{index:06d}" if self.kind == "clevr" else f"{self.kind}_{index:06d}"
 
     def open(self) -> None:
@@ -40,6 +45,11 @@ class Shelf:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.partial"):
                 left.unlink(missing_ok=True)
+
+    def strangers(self, count: int) -> set[str]:
+        """Names of pairs that are there and are none of the `count` pairs of this set."""
+        end = "_comparison.json"
+        return {p.name.removesuffix(end) for p in self.scenes.glob(f"*{end}")} - {self.name(i) for i in range(count)}
 
     def is_whole(self, index: int) -> bool:
         """Whether a pair is there; the comparison is written last, and single pictures have no twin."""
@@ -124,7 +134,7 @@ def _shown(obj: JSON) -> JSON:
 
 
 def _is_whole_png(path: Path) -> bool:
-    return path.exists() and path.read_bytes().endswith(_PNG_END)
+    return path.exists() and path.read_bytes().endswith(PNG_END)
 
 
 def _as_bytes(record: JSON, indent: int | None = None) -> bytes:

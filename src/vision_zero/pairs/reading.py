@@ -21,6 +21,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """What is decoded, by its first bytes whatever the extension. Formats that run programs (EPS) are not among them."""
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 """File names, in lower case, that are taken for pictures when a folder is searched."""
+UNREAD = frozenset({".avif", ".dng", ".eps", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg"})
+"""Those of pictures that are not read; whoever has such is told."""
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""The last chunk of every PNG file."""
 MOST_PIXELS = 64_000_000
 MOST_BYTES = 256 << 20
 
@@ -142,10 +146,15 @@ def _decode(data: bytes, name: Path | str) -> tuple[Image.Image, bool]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse(image, name)
             image.load()
+            end = data.rfind(PNG_END) + len(PNG_END)
+            if image.format == "PNG" and end < len(PNG_END):
+                # Pillow lets that pass if the pixels are there
+                raise OSError("its end is missing")
             upright = ImageOps.exif_transpose(image)
             # IHDR: bit depth and colour type stand at bytes 24 and 25
-            as_it_is = upright.size == image.size and image.format == "PNG" and data[24:26] == b"\x08\x02"
-            as_it_is = as_it_is and image.getexif().get(0x0112, 1) == 1 and "transparency" not in image.info
+            as_it_is = image.format == "PNG" and data[24:26] == b"\x08\x02" and end == len(data)
+            turned = upright.size != image.size or image.getexif().get(0x0112, 1) != 1
+            as_it_is = as_it_is and not turned and "transparency" not in image.info
             return _to_rgb(upright, name), as_it_is
     except UnidentifiedImageError as e:
         raise BadFile(name, f"is damaged, or no picture in any format read here ({', '.join(FORMATS)})") from e

@@ -23,7 +23,7 @@ from vision_zero.pairs.photos.by_model import confine
 from vision_zero.pairs.photos.editors import Editor, open_editor
 from vision_zero.pairs.photos.edits import Edit, edits
 from vision_zero.pairs.photos.kept import Kept, Made, Twin
-from vision_zero.pairs.reading import EXTENSIONS, BadFile, Problem, decode, read_bytes, to_png
+from vision_zero.pairs.reading import EXTENSIONS, UNREAD, BadFile, Problem, decode, read_bytes, to_png
 from vision_zero.seeds import derive_seed
 from vision_zero.types import ImagePair, Picture
 
@@ -34,6 +34,8 @@ VERSION = 1
 _TRIES = 3
 """Requests to a model for each pair that is wanted of a photo."""
 _MOST_BYTES = 256 << 20
+_LONGEST_NAME = 80
+"""Characters of a photo's name in those of its pairs."""
 
 
 class PhotosSource:
@@ -43,7 +45,7 @@ class PhotosSource:
     and in `problems`, and are left out. What was made is kept in `config.cache`, if there is one, so that this
     is done once; without, it is made again when it is asked for, with the same bytes.
 
-    A photo belongs to the held-out tenth by the hash of its bytes. Pairs are named after photos.
+    A photo belongs to the held-out tenth by the hash of its bytes. Pairs are named after photos; `names` has all.
     """
 
     def __init__(self, config: PhotoPairs, seed: int, split: Split) -> None:
@@ -51,8 +53,8 @@ class PhotosSource:
             raise UserError(f"no folder of photos at {config.path}: check pairs.path")
         self.config, self.seed, self.split = config, seed, split
         names = sorted(_photos(config))
-        if not names:
-            raise UserError(f"{config.path} holds no pictures: check pairs.path")
+        if not any(Path(name).suffix.lower() in EXTENSIONS for name in names):
+            raise UserError(f"{config.path} holds no pictures{_said(names)}: check pairs.path")
         self._editor: Editor | None = None
         self._kept = Kept(config.cache)
         self._bytes = 0
@@ -60,6 +62,7 @@ class PhotosSource:
         self._photos: dict[str, str] = {}
         problems: list[Problem] = []
         self._index: list[tuple[str, int]] = []
+        self.names: list[str] = []
         for name in with_bar(names, "photos"):
             try:
                 self._take(name)
@@ -104,6 +107,8 @@ class PhotosSource:
         return [(self._photos[name], draw) for name, draw in self._index]
 
     def _take(self, name: str) -> None:
+        if Path(name).suffix.lower() in UNREAD:
+            raise BadFile(self.config.path / name, "is not read in this format: convert it to PNG or JPEG")
         data = read_bytes(self.config.path, name)
         sha = hashlib.sha256(data).hexdigest()
         if is_held_out(sha) != (self.split == "held_out"):
@@ -115,6 +120,7 @@ class PhotosSource:
         pairs = self._pairs(name, data)
         self._keep(name, pairs)
         self._index += [(name, draw) for draw in range(len(pairs))]
+        self.names += [pair.id for pair in pairs]
 
     def _pairs(self, name: str, data: bytes) -> tuple[ImagePair, ...]:
         """The pairs of a photo, at least one. Raises `BadFile`, with the reasons, if no edit of it is good."""
@@ -122,7 +128,7 @@ class PhotosSource:
         image = decode(data, config.path / name)
         image.thumbnail((config.side, config.side), Image.Resampling.LANCZOS)
         original = Picture(to_png(image))
-        stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(name).stem)}-{sha[:8]}"
+        stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', Path(name).stem)[:_LONGEST_NAME]}-{sha[:8]}"
         source = f"photos/{config.path.name}"
         if not config.edits and config.editor is None:
             return (ImagePair(stem, original, None, (), source, config.licence),)
@@ -177,8 +183,12 @@ def _photos(config: PhotoPairs) -> Iterator[str]:
     for file in config.path.rglob("*"):
         name = file.relative_to(config.path)
         kept = config.cache is not None and file.is_relative_to(config.cache)
-        if file.suffix.lower() in EXTENSIONS and not kept and not any(p.startswith(".") for p in name.parts):
+        if file.suffix.lower() in EXTENSIONS | UNREAD and not kept and not any(p.startswith(".") for p in name.parts):
             yield str(name)
+
+
+def _said(names: list[str]) -> str:
+    return f" in a format that is read here ({len(names)} in others, such as {names[0]})" if names else ""
 
 
 def _size(pairs: tuple[ImagePair, ...]) -> int:
