@@ -108,6 +108,8 @@ class RolloutConfig(Node):
     trunk_cache_gib: Annotated[float, Field(ge=0)] = 4.0
     """Most memory for what was read of prompts, kept while a step is played, so that turns that continue earlier
     ones need not read them again; changes speed, not results. 0: everything is read anew."""
+    tokens_per_read: Positive = 16384
+    """Most tokens (padding included) of prompts read in one forward; sets memory, not results."""
     opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = Field(default_factory=dict)
     """Roles played by the frozen start instead of the policy."""
 

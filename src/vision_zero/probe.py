@@ -58,7 +58,7 @@ def probe_play(config: RunConfig, vlm: VLM, game: LongestGame, games: int) -> No
             prompt = _prompt(vlm, request, number)
             made = engine.Request(prompt, request.pictures, number, request.budget, config.rollouts.temperature)
             requests += [made] * request.draws
-    HfEngine(endless, config.rollouts.batch_size).generate(requests[: config.rollouts.batch_size])
+    HfEngine.of(endless, config.rollouts).generate(requests[: config.rollouts.batch_size])
 
 
 def probe_update(config: RunConfig, vlm: VLM, updater: Updater, game: LongestGame, games: int) -> None:
@@ -82,12 +82,14 @@ def probe_update(config: RunConfig, vlm: VLM, updater: Updater, game: LongestGam
 
 
 def _prompt(vlm: VLM, request: Request, number: int | None) -> Prompt:
-    """The prompt; with a number its last token is another one for each number, so that no two are equal."""
+    """The prompt; with a number its last two tokens are others for each number, so that no two are equal. Of the
+    first a token is missing, so that the others are padded, which costs a mask."""
     prompt = vlm.encode(request.messages)
     if number is None:
         return prompt
     words = _words(vlm)
-    return Prompt((*prompt.ids[:-2], words[number % len(words)], words[number // len(words)]), prompt.pictures)
+    kept = prompt.ids[: -2 if number else -3]
+    return Prompt((*kept, words[number % len(words)], words[number // len(words)]), prompt.pictures)
 
 
 def _words(vlm: VLM) -> list[int]:

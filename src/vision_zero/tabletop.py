@@ -79,7 +79,7 @@ def _policy(config: RunConfig) -> Player:
     from vision_zero.rollouts.hf import HfEngine
 
     vlm = load(config.model)
-    engine = HfEngine(vlm, config.rollouts.batch_size)
+    engine = HfEngine.of(vlm, config.rollouts)
     return PolicyPlayer(POLICY, vlm, engine, config.rollouts.temperature, version=config.model.path)
 
 

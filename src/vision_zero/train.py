@@ -80,9 +80,8 @@ class Trainer:
         self.vlm = load(config.model, self.accelerator.device)
         start = self.vlm.reference()
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
-        temperature, batch = config.rollouts.temperature, config.rollouts.batch_size
-        trunks = int(config.rollouts.trunk_cache_gib * 2**30)
-        self.engines = HfEngine(self.vlm, batch, trunks), HfEngine(start, batch, trunks)
+        temperature = config.rollouts.temperature
+        self.engines = HfEngine.of(self.vlm, config.rollouts), HfEngine.of(start, config.rollouts)
         self.policy = PolicyPlayer(LEARNER, self.vlm, self.engines[0], temperature, version="0")
         self.frozen = PolicyPlayer(FROZEN, start, self.engines[1], temperature, version="start")
         self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None

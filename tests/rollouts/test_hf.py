@@ -63,6 +63,25 @@ def test_equal_results_whatever_the_batch(family: str, vlms: dict[str, VLM]) -> 
     same([HfEngine(vlm, 1).generate([r])[0] for r in requests[:6]], expected[:6])
 
 
+def test_no_forward_reads_more_than_it_may(vlms: dict[str, VLM]) -> None:
+    vlm = vlms["qwen2_5_vl"]
+    requests = mixed(vlm, 40)
+    longest = max(len(r.prompt.ids) for r in requests)
+    sizes: list[int] = []
+    hook = vlm.backbone.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        whole = HfEngine(vlm, 40).generate(requests)
+        together, sizes[:] = max(sizes), []
+        parts = HfEngine(vlm, 40, read_tokens=2 * longest).generate(requests)
+    finally:
+        hook.remove()
+    same(parts, whole)
+    assert max(sizes) <= 2 * longest < together
+    same(HfEngine(vlm, 40, read_tokens=1).generate(requests), whole)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logprobs_are_those_of_scoring(family: str, vlms: dict[str, VLM]) -> None:
     """The update scores prompt and completion in one forward, with the same temperature and mask."""

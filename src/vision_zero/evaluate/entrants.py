@@ -75,7 +75,7 @@ def _open(entrant: Entrant, config: RunConfig) -> Player:
         from vision_zero.rollouts.hf import HfEngine
 
         vlm = load(entrant.weights.model)
-        engine = HfEngine(vlm, config.rollouts.batch_size)
+        engine = HfEngine.of(vlm, config.rollouts)
         return PolicyPlayer(entrant.label, vlm, engine, temperature, entrant.version)
     if entrant.player.startswith(API):
         return ApiPlayer(entrant.version, name=entrant.label, temperature=temperature)

@@ -84,7 +84,7 @@ def make_probes(config: RunConfig, pairs: int) -> ProbeSet:
 def sit(config: RunConfig, weights: Weights, probes: Sequence[Probe]) -> list[Reply]:
     """Greedy answers of a model. The model is gone afterwards."""
     vlm = load(weights.model)
-    engine = HfEngine(vlm, config.rollouts.batch_size)
+    engine = HfEngine.of(vlm, config.rollouts)
     limit = MAX_NEW_TOKENS[config.game.wording]
     requests = []
     for probe in probes:

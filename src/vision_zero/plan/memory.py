@@ -72,7 +72,7 @@ def bill(config: RunConfig, shape: Shape, game: LongestGame, devices: int = 1, g
     games = math.ceil(config.games_per_step / devices)
     static = _static(config, shape, game)
     gradients = MASTER * (shape.rounded + shape.exact)
-    kept, work, vision = _update(config, shape, game, games)
+    kept, work = _update(config, shape, game, games)
     # The last weights' gradients, not yet moved to their masters, come when activations have gone.
     late = max(0, shape.rounded * shape.itemsize - kept - work)
     lines = [
@@ -80,7 +80,7 @@ def bill(config: RunConfig, shape: Shape, game: LongestGame, devices: int = 1, g
         Line("gradients", 0, gradients + late + (REDUCE_BYTES if devices > 1 else 0)),
         Line("kept for the backward", 0, kept),
         Line("a layer at work, or logits", 0, work),
-        *_play(config, shape, game, games, vision),
+        *_play(config, shape, game, games),
     ]
     if gpu:
         lines.append(Line("CUDA context, slack", SLACK, SLACK))
@@ -107,9 +107,9 @@ def _static(config: RunConfig, shape: Shape, game: LongestGame) -> list[Line]:
     ]
 
 
-def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> tuple[int, int, int]:
-    """Bytes kept by the forward of a full batch, bytes at work in its backward, and pictures in it."""
-    worst = (0, 0, 0)
+def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> tuple[int, int]:
+    """Bytes kept by the forward of a full batch, and bytes at work in its backward."""
+    worst = (0, 0)
     for _, read in steps_of(config):
         width, rows, trees = rows_of(config, game, games, read)
         kept, work = _decoder(config, shape, width, rows)
@@ -118,7 +118,7 @@ def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> t
             kept_by_tower, tower_at_work = _tower(config, shape, seen * game.picture_tokens)
             kept, work = kept + kept_by_tower, max(work, tower_at_work)
         logits = min(rows * width, MOST_LOGITS // int(shape.text.vocab_size)) * int(shape.text.vocab_size)
-        worst = max(worst, (kept, max(work, LOGIT_BYTES * logits), seen), key=lambda w: w[0] + w[1])
+        worst = max(worst, (kept, max(work, LOGIT_BYTES * logits)), key=sum)
     return worst
 
 
@@ -158,10 +158,10 @@ def _tower(config: RunConfig, shape: Shape, tokens: int) -> tuple[int, int]:
     return layers * layer, patches * shape.itemsize * 3 * inner
 
 
-def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int, seen: int) -> list[Line]:
+def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> list[Line]:
     """The tick that needs most: keys and values, reading its prompts, the vision tower."""
     text = shape.text
-    wide, layers = 3 * int(text.intermediate_size) + 3 * int(text.hidden_size), int(text.num_hidden_layers)
+    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
     worst = (0, 0)
     for tick in {r.tick for r in game.requests}:
         asked = [r for r in game.requests if r.tick == tick]
@@ -171,13 +171,19 @@ def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int, seen: 
         logits = 12 * rows * int(text.vocab_size)
         # one layer's keys and values are copied when they grow
         growing = rows * (length + budget) * shape.kv * (layers + 2) // layers + logits
-        masks = 0 if config.model.attention == "flash_attention_2" else distinct * length**2 * (1 + shape.itemsize)
-        reading = distinct * length * (shape.kv + wide * shape.itemsize) + masks
-        worst = max(worst, (growing, max(0, reading - growing)), key=sum)
-    hidden, inner, _ = _vision(shape)
-    at_once = min(config.rollouts.batch_size, 2 * games) if shape.vision_trained else 1
-    patches = at_once * game.picture_tokens * shape.family.patches_per_token(shape.config)
-    tower = patches * shape.itemsize * (3 * inner + 4 * hidden)
+        done = distinct * length * shape.kv
+        at_once = min(distinct * length, max(length, config.rollouts.tokens_per_read))
+        # allowed or not is a byte a pair; attention and the layer behind it are not at work together
+        masked = config.model.attention != "flash_attention_2"
+        attention = 6 * hidden + (length if masked else 0)
+        busy = max(attention, 3 * int(text.intermediate_size) + 3 * hidden)
+        reading = done + at_once * (shape.kv + shape.itemsize * busy + (length if masked else 0))
+        loading = done + distinct * (length + budget) * shape.kv
+        worst = max(worst, (growing, max(0, reading - growing, loading - growing)), key=sum)
+    wide, inner, _ = _vision(shape)
+    seen = min(config.rollouts.batch_size, 2 * games) if shape.vision_trained else 1
+    patches = seen * game.picture_tokens * shape.family.patches_per_token(shape.config)
+    tower = patches * shape.itemsize * (3 * inner + 4 * wide)
     # at most every prompt of a tick, and one of each picture from before
     prompts = 2 + max(sum(r.tick == tick for r in game.requests) for tick in {r.tick for r in game.requests})
     trunks = games * prompts * len(game.longest.ids) * shape.kv

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from vision_zero.config import RolloutConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.rollouts.columns import Columns, layers_of
@@ -24,6 +25,7 @@ from vision_zero.rollouts.sampling import draw, uniforms
 from vision_zero.rollouts.trunks import Trunks
 from vision_zero.types import Prompt, StopReason
 
+READ_TOKENS = 16384
 COMPACT_BELOW = 0.75
 """Rows that have ended are taken out of the batch once at most this share of it is still running."""
 
@@ -80,14 +82,21 @@ class HfEngine:
     """Samples completions with a `VLM`.
 
     `batch_size`: most completions at once. `trunk_bytes`: most memory for keys and values of prompts that were
-    read, kept from one `generate` to the next inside `fixed_weights`. Both change speed, not results. Raises
+    read, kept from one `generate` to the next inside `fixed_weights`. `read_tokens`: most tokens of prompts in
+    one forward, but for a prompt that is longer alone. All change speed and memory, not results. Raises
     `UserError` for a model with layers that do not attend to everything.
     """
 
-    def __init__(self, vlm: VLM, batch_size: int, trunk_bytes: int = 0) -> None:
+    def __init__(self, vlm: VLM, batch_size: int, trunk_bytes: int = 0, read_tokens: int = READ_TOKENS) -> None:
         self._vlm, self._batch_size, self._trunk_bytes = vlm, batch_size, trunk_bytes
+        self._read_tokens = read_tokens
         self._layers = layers_of(vlm.network.config)
         self._trunks: Trunks | None = None
+
+    @classmethod
+    def of(cls, vlm: VLM, config: RolloutConfig) -> HfEngine:
+        """The engine that a recipe describes."""
+        return cls(vlm, config.batch_size, int(config.trunk_cache_gib * 2**30), config.tokens_per_read)
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
@@ -152,7 +161,8 @@ class HfEngine:
         drafts: dict[Prompt, list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
             drafts[request.prompt].append(i)
-        done = read(vlm, self._layers, {r.prompt: r.pictures for r in requests}, budget, self._trunks)
+        prompts = {r.prompt: r.pictures for r in requests}
+        done = read(vlm, self._layers, prompts, budget, self._trunks, self._read_tokens)
         texts = [done[prompt] for prompt in drafts]
         longest = max(len(prompt.ids) for prompt in drafts)
         cache = Columns(self._layers, longest + budget)

@@ -50,15 +50,20 @@ class _Rest:
 
 
 def read(
-    vlm: VLM, layers: int, prompts: Mapping[Prompt, Sequence[Picture]], budget: int, trunks: Trunks | None
+    vlm: VLM,
+    layers: int,
+    prompts: Mapping[Prompt, Sequence[Picture]],
+    budget: int,
+    trunks: Trunks | None,
+    limit: int,
 ) -> dict[Prompt, Read]:
-    """Read prompts, given with their pictures, each to be followed by at most `budget` ids.
+    """Read prompts, given with their pictures, each to be followed by at most `budget` ids, `limit` tokens at once.
 
     What `trunks` has of them is not read again, and they are added to it.
     """
     rests = [_rest(vlm, prompt, pictures, budget, trunks) for prompt, pictures in prompts.items()]
     done: dict[Prompt, Read] = {}
-    for together in _alike(sorted(rests, key=lambda r: r.length)):
+    for together in _alike(sorted(rests, key=lambda r: r.length), limit):
         done.update(_read(vlm, layers, together))
     if trunks is not None:
         for rest in rests:
@@ -78,15 +83,17 @@ def _rest(vlm: VLM, prompt: Prompt, pictures: Sequence[Picture], budget: int, tr
     return _Rest(prompt, known, pictures, trunk, positions)
 
 
-def _alike(rests: Sequence[_Rest]) -> Iterator[list[_Rest]]:
-    """Groups of like length, of rests in order of length."""
+def _alike(rests: Sequence[_Rest], limit: int) -> Iterator[list[_Rest]]:
+    """Groups of like length, of rests in order of length. What is known of a prompt counts: it is attended to."""
     group: list[_Rest] = []
-    tokens = 0
+    tokens = known = 0
     for rest in rests:
         padding = rest.length * (len(group) + 1) - (tokens + rest.length)
-        if padding > max(FREE_PADDING, PADDING * (tokens + rest.length)):
+        known = max(known, rest.start)
+        full = (known + rest.length) * (len(group) + 1) > limit
+        if group and (full or padding > max(FREE_PADDING, PADDING * (tokens + rest.length))):
             yield group
-            group, tokens = [], 0
+            group, tokens, known = [], 0, rest.start
         group.append(rest)
         tokens += rest.length
     if group:
