@@ -1,72 +1,95 @@
-"""Speed of play with and without kept prompts, same games: `python benchmarks/play.py MODEL [--games N] [--repeats N]`.
+"""Games a second, in lock-step with kept prompts over the published schedule: `python -m benchmarks.play`.
 
-Both ways take turns, so that what else the machine does falls on both. CPU seconds count all threads. The
-games must come out the same, token by token; what differs is printed.
+The published schedule plays game after game, one `generate` of batch 1 for every clue and one of batch G for the
+analyst's votes, and reads every prompt anew. Same engine, same games: what is sampled must be equal, token by token
+(in bfloat16 rounding differs with the batch; there it is only counted). Its games cost the same however many there
+are, so that fewer of them are timed (`--published-games`); ours are all played at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from vision_zero.config import RunConfig, load_config
-from vision_zero.games import make_game
-from vision_zero.games.base import Deal
-from vision_zero.models.base import VLM, load
-from vision_zero.pairs import open_pairs
-from vision_zero.players.policy import PolicyPlayer
-from vision_zero.rollouts.dealing import deals_of_step
-from vision_zero.rollouts.hf import HfEngine
-from vision_zero.rollouts.runner import play
-from vision_zero.types import Episode, Role
+from benchmarks._common import Goal, flops_of, matrix_limit, memory_limit, middle, options, ratios, report, take_turns
+from benchmarks._games import config_of, deals_of, model_of, play_ours, play_published, said
+from vision_zero.models.base import VLM
 
-POLICY = "policy"
+GOAL = 20
 
 
-def timed(config: RunConfig, vlm: VLM, deals: Sequence[Deal], gib: float) -> tuple[list[Episode], float, float]:
-    """The games, wall and CPU seconds."""
-    engine = HfEngine(vlm, config.rollouts.batch_size, int(gib * 2**30))
-    player = PolicyPlayer(POLICY, vlm, engine, config.rollouts.temperature, "0")
-    wall, cpu = time.perf_counter(), time.process_time()
-    with engine.fixed_weights():
-        episodes = play(make_game(config.game), deals, {POLICY: player})
-    return episodes, time.perf_counter() - wall, time.process_time() - cpu
+class Traffic:
+    """Bytes that the language model must read at least: its weights in every pass, keys and values already there."""
+
+    def __init__(self, vlm: VLM) -> None:
+        self.bytes = self.passes = 0
+        self._model = vlm.backbone.language_model
+        self._weights = sum(p.nbytes for p in self._model.parameters())
+
+    def __enter__(self) -> Traffic:
+        self._hook = self._model.register_forward_pre_hook(self._count, with_kwargs=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hook.remove()
+
+    def _count(self, _module: Any, _args: Any, given: dict[str, Any]) -> None:
+        stores = [layer.filled.nbytes for layer in given["past_key_values"].layers if layer.store is not None]
+        self.bytes += self._weights + sum(stores)
+        self.passes += 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="folder or name of a model")
-    parser.add_argument("--games", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/nano.yaml"))
-    options = parser.parse_args()
-    config = load_config(options.recipe, [f"model.path={options.model}"])
-    vlm = load(config.model)
-    pairs = open_pairs(config.pairs, config.seed, "train")
-    deals = deals_of_step(pairs, config.seed, 0, options.games, dict.fromkeys(Role, POLICY))
-    timed(config, vlm, deals, 0)  # pictures are read once, and not counted
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options(__doc__)
+    parser.add_argument("--published-games", type=int, default=4, help="how many of the games the published way plays")
+    asked = parser.parse_args(arguments)
+    few = min(asked.published_games, asked.games)
+    config, vlm = config_of(asked), model_of(asked)
+    deals = deals_of(config, asked.games)
 
-    sizes = {"off": 0.0, "on": config.rollouts.trunk_cache_gib}
-    walls: dict[str, list[float]] = {name: [] for name in sizes}
-    cpus: dict[str, list[float]] = {name: [] for name in sizes}
-    said: dict[str, list[tuple[int, ...]]] = {}
-    for _ in range(options.repeats):
-        for name, gib in sizes.items():
-            episodes, wall, cpu = timed(config, vlm, deals, gib)
-            walls[name].append(wall)
-            cpus[name].append(cpu)
-            said[name] = [turn.utterance.ids for e in episodes for turn in e.turns]
-    print(f"{'kept prompts':<12} {'games/s':>8} {'CPU s':>7} {'CPU s, each':<40}")
-    for name in sizes:
-        each = " ".join(f"{s:.2f}" for s in cpus[name])
-        speed = options.games / statistics.median(walls[name])
-        print(f"{name:<12} {speed:>8.1f} {statistics.median(cpus[name]):>7.2f} {each:<40}")
-    ratio = statistics.median(a / b for a, b in zip(cpus["off"], cpus["on"], strict=True))
-    different = sum(a != b for a, b in zip(said["off"], said["on"], strict=True))
-    print(f"CPU seconds off / on: {ratio:.2f}; {different} of {len(said['on'])} utterances differ")
+    with Traffic(vlm) as traffic:
+        flops = flops_of(lambda: play_ours(config, vlm, deals))
+    games: dict[str, list[tuple[int, ...]]] = {}
+    ways = {
+        "published": lambda: games.update(published=said(play_published(config, vlm, deals[:few]))),
+        "ours": lambda: games.update(ours=said(play_ours(config, vlm, deals))),
+    }
+    runs = take_turns(ways, asked.repeats)
+    runs = {
+        name: [s.over(n) for s in runs[name]] for name, n in {"published": few, "ours": asked.games}.items()
+    }
+    different = sum(a != b for a, b in zip(games["published"], games["ours"], strict=False))
+    if different and config.model.dtype == "float32":
+        raise RuntimeError(f"{different} of {len(games['published'])} utterances differ: these are not the same games")
+    gain = ratios(runs["published"], runs["ours"])
+    seconds = statistics.median(s.steady for s in runs["ours"]) * asked.games
+    limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
+    prompts = [len(t.utterance.prompt.ids) for e in play_ours(config, vlm, deals[:1]) for t in e.turns]
+    report(
+        f"play: {asked.games} games of {asked.seats} seats, {asked.rounds} rounds, {asked.votes} votes, "
+        f"{asked.model}, {asked.dtype}",
+        ("way", "games", "games/s", "CPU s a game", "wall s a game"),
+        [
+            (
+                name,
+                few if name == "published" else asked.games,
+                f"{1 / statistics.median(s.wall for s in runs[name]):.2f}",
+                middle([s.cpu for s in runs[name]], ".3f"),
+                middle([s.wall for s in runs[name]], ".3f"),
+            )
+            for name in ways
+        ],
+        [
+            f"prompts of {min(prompts)} to {max(prompts)} tokens, answers of {asked.answers} at most",
+            f"published / ours: {middle(gain)}; {different} of {len(games['published'])} utterances differ",
+            f"ours: {flops / 1e9 / seconds:.1f} GFLOP/s in matrix products, {flops / seconds / limit:.0%} of the "
+            f"{limit / 1e9:.0f} measured; {traffic.bytes / 1e9 / seconds:.1f} GB/s of weights, keys and values in "
+            f"{traffic.passes} passes, {traffic.bytes / seconds / memory_limit():.0%} of the {memory_limit() / 1e9:.1f}",
+        ],
+        [Goal("games/s over the published schedule", statistics.median(gain), GOAL, "at least")],
+        asked.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Speed and memory, measured. Each module is a command: `python -m benchmarks.play --help`."""

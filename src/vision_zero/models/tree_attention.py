@@ -1,0 +1,103 @@
+"""Attention by ancestry at the cost of the ancestors: a block of queries meets its own keys and those above it.
+
+A mask over all pairs would have a game's branches score each other only to throw the scores away; with short rows of a
+small model that is most of an update. Here the nodes of all rows are cut into blocks of equal size. In depth-first
+order the nodes above a block are those before it whose subtree reaches into it, so that the keys of a block are few
+whatever the width of the row. Transformers calls `attention` in place of its sdpa, which it is if no tree is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "tree_sdpa"
+BLOCK = 64
+"""Queries of a block. More: fewer, larger products; fewer: less work thrown away where branches are short."""
+
+
+@dataclass(frozen=True, eq=False)
+class TreeMask:
+    """What B rows of N nodes attend to, in n blocks of Q queries with K keys: places in the flattened rows.
+
+    `keys` (n, K); `allowed` (n, Q, K) bool.
+    """
+
+    keys: Tensor
+    allowed: Tensor
+
+    def to(self, device: torch.device) -> TreeMask:
+        """The same on another device."""
+        return TreeMask(self.keys.to(device), self.allowed.to(device))
+
+
+def tree_mask(end: npt.NDArray[np.int64], size: int = BLOCK) -> TreeMask:
+    """Blocks over rows of trees. `end` (B, N): one past each node's last descendant, within its row."""
+    rows, width = end.shape
+    last = (end + np.arange(rows)[:, None] * width).reshape(-1)
+    total = len(last)
+    above = []
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        above.append(np.concatenate([np.flatnonzero(last[:start] > start), np.arange(start, stop)]))
+    most = max(map(len, above))
+    keys = np.zeros((len(above), most), np.int64)
+    real = np.zeros((len(above), most), bool)
+    for i, places in enumerate(above):
+        keys[i, : len(places)], real[i, : len(places)] = places, True
+    query = np.arange(len(above) * size).reshape(len(above), size, 1)
+    allowed = (keys[:, None] <= query) & (query < last[keys][:, None]) & real[:, None]
+    # Queries past the end see one key: an empty softmax would be NaN, in the backward for everybody.
+    allowed[-1, total - size * (len(above) - 1) :, 0] = True
+    return TreeMask(torch.from_numpy(keys), torch.from_numpy(allowed))
+
+
+def attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    tree: TreeMask | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' interface: `query` (B, H, N, D), `key` and `value` (B, H / G, N, D) -> (B, N, H, D).
+
+    With a `tree`, `attention_mask` is not looked at.
+    """
+    if tree is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    rows, heads, width, size = query.shape
+    blocks, length, most = tree.allowed.shape
+    groups = heads // key.shape[1]
+    flat = query.transpose(1, 2).reshape(rows * width, heads * size)
+    flat = F.pad(flat, (0, 0, 0, blocks * length - rows * width))
+    # Heads that share keys stand side by side as more queries: keys need no copy for each.
+    queries = flat.view(blocks, length, heads // groups, groups, size).permute(0, 2, 3, 1, 4)
+    queries = queries.reshape(blocks, heads // groups, groups * length, size)
+
+    def gathered(states: Tensor) -> Tensor:
+        nodes = states.transpose(1, 2).reshape(rows * width, -1)
+        return nodes.index_select(0, tree.keys.view(-1)).view(blocks, most, -1, size).transpose(1, 2)
+
+    mask = tree.allowed[:, None].expand(-1, groups, -1, -1).reshape(blocks, 1, groups * length, most)
+    out = F.scaled_dot_product_attention(
+        queries, gathered(key), gathered(value), attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
+    out = out.view(blocks, heads // groups, groups, length, size).permute(0, 3, 1, 2, 4)
+    return out.reshape(blocks * length, heads, size)[: rows * width].view(rows, width, heads, size), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
