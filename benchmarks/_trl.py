@@ -1,4 +1,4 @@
-"""The samples of a game through TRL's `GRPOTrainer`: its log-probs and its loss, as it computes them (pinned version)."""
+"""The samples of a game through TRL's `GRPOTrainer`: its own log-probs and loss, in a pinned version."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from benchmarks._games import config_of, deals_of, model_of, play_ours, samples_
 from benchmarks._trl import TrlUpdate
 from vision_zero.models.base import VLM
 from vision_zero.update.loss import objective, token_weights
+from vision_zero.update.scorer import Scorer
 from vision_zero.update.tree import collate, plan
 from vision_zero.update.updater import Updater
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(samples) % asked.rows:
         raise SystemExit(f"{len(samples)} samples are not a multiple of --rows: TRL's mean over them would be another")
 
+    scorer = Scorer(vlm, config.rollouts.temperature)
+
     def ours() -> None:
         vlm.model.zero_grad(set_to_none=True)
         scored = updater.prepare(samples, pictures)
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vlm.model.train()
         for rows in plan(scored.trees, config.update.tokens_per_batch):
             batch = collate(rows, samples, scored.offsets, vlm.pad_id).to(vlm.device)
-            logprobs, _ = updater._scorer(batch, pictures)
+            logprobs, _ = scorer(batch, pictures)
             at = batch.tokens
             assert scored.reference is not None
             low, high, kl = config.update.clip_low, config.update.clip_high, config.update.kl
@@ -74,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = take_turns({"TRL": theirs, "ours": ours}, asked.repeats)
     gain = ratios(runs["TRL"], runs["ours"])
     scored = updater.pack(samples, pictures)
+    lengths = [len(s.prompt.ids) + len(s.ids) for s in samples]
     packed, apart = sum(map(len, scored.trees)), sum(t.unpacked for t in scored.trees)
     seconds = statistics.median(s.steady for s in runs["ours"])
     limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
@@ -85,17 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [
             f"TRL / ours: {middle(gain)}; gradients differ by {difference:.1e} of their norm",
             f"{apart} tokens apart, {packed} as trees: {apart / packed:.2f} times fewer; "
-            f"samples of {min(_lengths(samples))} to {max(_lengths(samples))} tokens",
+            f"samples of {min(lengths)} to {max(lengths)} tokens",
             f"ours: {flops / 1e9 / seconds:.1f} GFLOP/s in matrix products, {flops / seconds / limit:.0%} of the "
             f"{limit / 1e9:.0f} measured",
         ],
         [Goal("update over TRL", statistics.median(gain), GOAL, "at least")],
         asked.json,
     )
-
-
-def _lengths(samples: Sequence[object]) -> list[int]:
-    return [len(s.prompt.ids) + len(s.ids) for s in samples]  # type: ignore[attr-defined]
 
 
 def _move(vlm: VLM) -> None:

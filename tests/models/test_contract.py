@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +21,7 @@ from torch import Tensor
 from tests.tiny_models import FAMILIES, HOLES, load_tiny, picture
 from vision_zero.config import LoraConfig, ModelConfig
 from vision_zero.models.base import VLM, load
+from vision_zero.models.tree_attention import tree_mask
 from vision_zero.types import Message, Picture, PicturePart, Prompt, TextPart
 
 PICTURES = (picture(1), picture(2, 100, 200), picture(3, 56, 56))
@@ -212,17 +214,17 @@ class TestForward:
     @pytest.mark.shows("prefix sharing")
     @pytest.mark.parametrize("attention", ["sdpa", "eager"])
     def test_two_prompts_packed_in_one_row(self, family: str, attention: str) -> None:
-        """A bool mask (1, 1, L, L) that keeps the two apart gives each its own hidden states."""
+        """As two trees in one row each has its own hidden states."""
         vlm = load_tiny(family, attention=attention)
         messages = [conversations()[1], conversations()[2]]
         prompts = [vlm.encode(m) for m in messages]
         lengths = [len(p.ids) for p in prompts]
-        row = torch.block_diag(*[torch.ones(n, n).tril() for n in lengths]).bool()
+        end = np.repeat(np.cumsum(lengths), lengths)[None]
         ids = torch.tensor([prompts[0].ids + prompts[1].ids])
         positions = torch.cat([vlm.positions(p, 0) for p in prompts], -1)[:, None]
         with torch.no_grad():
             pictures = pictures_of(messages[0]) + pictures_of(messages[1])
-            packed = vlm.forward_hidden(ids, row[None, None], positions, pictures)[0]
+            packed = vlm.forward_hidden(ids, tree_mask(end), positions, pictures)[0]
             apart = torch.cat([hidden_of(vlm, p, pictures_of(m))[0] for p, m in zip(prompts, messages, strict=True)])
         assert torch.allclose(packed, apart, atol=1e-4)
 

@@ -125,7 +125,9 @@ def test_two_pictures_with_equal_placeholders_are_told_apart(make: Make) -> None
     assert_equal(vlm, [common, twin], pictures)
 
 
-def test_trees_that_share_a_row(make: Make) -> None:
+@pytest.mark.parametrize("block", [7, 32, 10_000])
+def test_trees_that_share_a_row(make: Make, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr("vision_zero.models.tree_attention.BLOCK", block)
     vlm, _ = make()
     samples, pictures = games(vlm, 3)
     trees = build_trees(samples, vlm.positions, [vlm.image_token_id], 2048)

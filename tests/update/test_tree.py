@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_zero.errors import UserError
+from vision_zero.models.tree_attention import TreeMask
 from vision_zero.types import Prompt, Sample
 from vision_zero.update.tree import Tree, build_trees, collate, plan
 
@@ -38,9 +39,10 @@ def check(samples: list[Sample], trees: list[Tree], limit: int = 1000) -> None:
     for rows in plan(trees, limit):
         batch = collate(rows, samples, offsets, pad_id=0)
         size = batch.ids.shape[1]
-        mask = batch.attention_mask()
-        if mask.dim() == 2:
-            mask = (torch.ones(size, size).tril().bool() & mask[:, None, :])[:, None]
+        if isinstance(batch.mask, TreeMask):
+            mask = batch.mask.dense(size)[None]
+        else:
+            mask = torch.ones(size, size).tril().bool() & batch.mask[:, None, :]
         node_of = dict(zip(batch.tokens.tolist(), batch.node.tolist(), strict=True))
         target_of = dict(zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True))
         assert (batch.node.diff() >= 0).all()
@@ -50,7 +52,7 @@ def check(samples: list[Sample], trees: list[Tree], limit: int = 1000) -> None:
             nodes = [node_of[t] for t in own]
             [row] = set(batch.rows[nodes].tolist())
             columns = batch.columns[nodes].tolist()
-            path = mask[row, 0, columns[-1]].nonzero().flatten().tolist()
+            path = mask[row, columns[-1]].nonzero().flatten().tolist()
             assert batch.ids[row, path].tolist() == list(s.prompt.ids + s.ids[:-1])
             assert batch.positions[:, row, path].tolist() == positions(s.prompt, len(s.ids))[:, : len(path)].tolist()
             assert columns == path[len(s.prompt.ids) - 1 :]
@@ -98,7 +100,7 @@ def test_episodes_are_apart_and_packing_can_be_off() -> None:
     apart = build_trees(samples, positions, [PICTURE], 100, pack="none")
     assert [t.samples for t in apart] == [(0,), (1,), (2,)]
     [rows] = plan(apart, 100, pack="none")
-    assert collate(rows, samples, [0, 1, 2], 0).attention_mask().shape == (3, 2)
+    assert collate(rows, samples, [0, 1, 2], 0).mask.tolist() == 3 * [[True, True]]
 
 
 def test_a_tree_over_the_limit_is_cut_between_samples() -> None:

@@ -25,6 +25,7 @@ from vision_zero.models.pictures import PictureReader, concatenate
 from vision_zero.models.prompts import PromptEncoder
 from vision_zero.models.qwen_vl import QwenVL
 from vision_zero.models.smolvlm import SmolVLM
+from vision_zero.models.tree_attention import NAME, TreeMask
 from vision_zero.types import Message, Picture, Prompt
 
 FAMILIES: dict[str, Family] = {t: family for family in (QwenVL(), InternVL(), SmolVLM()) for t in family.model_types}
@@ -68,6 +69,8 @@ class VLM:
         """Takes the model over: freezes what `config` freezes and adds the adapter that it asks for."""
         self.config, self.processor = config, processor
         self.family = FAMILIES[model.config.model_type]
+        if config.attention == "sdpa":
+            model.set_attn_implementation({"text_config": NAME})  # its own sdpa wherever there is no tree
         if config.max_pixels is not None:
             self.family.limit_pixels(processor, config.max_pixels)
         if config.train == "language":
@@ -203,15 +206,15 @@ class VLM:
     def forward_hidden(
         self,
         ids: Tensor,
-        attention_mask: Tensor | None,
+        attention_mask: Tensor | TreeMask | None,
         position_ids: Tensor,
         pictures: Sequence[Picture],
         cache: Cache | None = None,
     ) -> Tensor:
         """Last hidden states (B, L, H), differentiable.
 
-        `ids` (B, L); `attention_mask` None, (B, keys) nonzero at real tokens, or bool (B, 1, L, keys) true where
-        a query sees a key; `position_ids` (A, B, L); `pictures` in the order of their placeholders, row by
+        `ids` (B, L); `attention_mask` None, (B, keys) nonzero at real tokens, or who attends to
+        whom in trees; `position_ids` (A, B, L); `pictures` in the order of their placeholders, row by
         row. A `cache` is read and extended. Raises `ValueError` if placeholders and features differ in number.
         """
         features = self.image_features(pictures)
@@ -223,7 +226,7 @@ class VLM:
         with self._adapters():
             hidden: Tensor = self.backbone(
                 input_ids=ids,
-                attention_mask=self._mask(attention_mask, ids),
+                **self._mask(attention_mask, ids),
                 position_ids=position_ids if self.family.position_axes > 1 else position_ids[0],
                 mm_encoder_outputs={"image": self.family.encoder_output(features)} if features else None,
                 past_key_values=cache,
@@ -303,17 +306,23 @@ class VLM:
             [features] = self.family.features(self.backbone, [self._on_device(picture)])
         return features
 
-    def _mask(self, mask: Tensor | None, ids: Tensor) -> Tensor:
+    def _mask(self, mask: Tensor | TreeMask | None, ids: Tensor) -> dict[str, Any]:
         if mask is None:
             # Explicit: without a mask some models guess sequence borders from position ids.
-            return torch.ones_like(ids)
-        if mask.dim() == 2 or self.config.attention == "sdpa":
-            return mask
+            return {"attention_mask": torch.ones_like(ids)}
+        if isinstance(mask, Tensor):
+            return {"attention_mask": mask}
+        if self.config.attention == "sdpa":
+            text = self.network.config.get_text_config()
+            groups = text.num_attention_heads // text.num_key_value_heads
+            # Transformers makes no mask of its own if it is given one of four axes.
+            return {"attention_mask": mask.scores(groups, self.network.dtype), "tree": mask}
         if self.config.attention == "eager":
             # Eager attention adds its mask to the scores: a bool mask would be silently wrong.
-            dtype = self.network.dtype
-            return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-        raise UserError(f"model.attention={self.config.attention} takes no custom masks: set model.attention=sdpa")
+            dtype, pairs = self.network.dtype, mask.dense(ids.numel())
+            scores = torch.zeros(pairs.shape, dtype=dtype, device=pairs.device)
+            return {"attention_mask": scores.masked_fill(~pairs, torch.finfo(dtype).min)[None, None]}
+        raise UserError(f"model.attention={self.config.attention} takes no trees: set model.attention=sdpa")
 
 
 def _feature_cache() -> ByteLru[PictureFeatures]:

@@ -21,8 +21,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "tree_sdpa"
-BLOCK = 64
+BLOCK = 128
 """Queries of a block. More: fewer, larger products; fewer: less work thrown away where branches are short."""
+ALIGNED = 8
+"""Kernels copy masks whose last size is no multiple of this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +41,28 @@ class TreeMask:
         """The same on another device."""
         return TreeMask(self.keys.to(device), self.allowed.to(device))
 
+    def scores(self, groups: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of `groups` heads that share keys: (n, 1, groups * Q, K), 0 or -inf.
 
-def tree_mask(end: npt.NDArray[np.int64], size: int = BLOCK) -> TreeMask:
+        Made once for all layers: of a bool mask, sdpa makes and keeps such a tensor in every layer.
+        """
+        scores = torch.zeros(self.allowed.shape, dtype=dtype, device=self.allowed.device)
+        return scores.masked_fill_(~self.allowed, -torch.inf).repeat(1, groups, 1)[:, None]
+
+    def dense(self, nodes: int) -> Tensor:
+        """All pairs of `nodes` (all rows' nodes together): (nodes, nodes) bool. For kernels that know no blocks."""
+        blocks, length, _ = self.allowed.shape
+        pairs = torch.zeros(blocks * length, nodes, dtype=torch.bool, device=self.keys.device)
+        query = torch.arange(blocks * length, device=self.keys.device).view(blocks, length, 1)
+        where = [x[self.allowed] for x in torch.broadcast_tensors(query, self.keys[:, None])]
+        pairs[where[0], where[1]] = True
+        return pairs[:nodes]
+
+
+def tree_mask(end: npt.NDArray[np.int64]) -> TreeMask:
     """Blocks over rows of trees. `end` (B, N): one past each node's last descendant, within its row."""
     rows, width = end.shape
+    size = BLOCK
     last = (end + np.arange(rows)[:, None] * width).reshape(-1)
     total = len(last)
     above = []
@@ -50,6 +70,7 @@ def tree_mask(end: npt.NDArray[np.int64], size: int = BLOCK) -> TreeMask:
         stop = min(start + size, total)
         above.append(np.concatenate([np.flatnonzero(last[:start] > start), np.arange(start, stop)]))
     most = max(map(len, above))
+    most += -most % ALIGNED
     keys = np.zeros((len(above), most), np.int64)
     real = np.zeros((len(above), most), bool)
     for i, places in enumerate(above):
@@ -74,7 +95,7 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Transformers' interface: `query` (B, H, N, D), `key` and `value` (B, H / G, N, D) -> (B, N, H, D).
 
-    With a `tree`, `attention_mask` is not looked at.
+    With a `tree`, `attention_mask` is its `scores` for G heads.
     """
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -91,9 +112,8 @@ def attention(
         nodes = states.transpose(1, 2).reshape(rows * width, -1)
         return nodes.index_select(0, tree.keys.view(-1)).view(blocks, most, -1, size).transpose(1, 2)
 
-    mask = tree.allowed[:, None].expand(-1, groups, -1, -1).reshape(blocks, 1, groups * length, most)
     out = F.scaled_dot_product_attention(
-        queries, gathered(key), gathered(value), attn_mask=mask, dropout_p=dropout, scale=scaling
+        queries, gathered(key), gathered(value), attn_mask=attention_mask, dropout_p=dropout, scale=scaling
     )
     out = out.view(blocks, heads // groups, groups, length, size).permute(0, 3, 1, 2, 4)
     return out.reshape(blocks * length, heads, size)[: rows * width].view(rows, width, heads, size), None

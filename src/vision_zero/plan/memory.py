@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vision_zero.config import RunConfig
 from vision_zero.models.base import FEATURE_CACHE_BYTES
+from vision_zero.models.tree_attention import BLOCK
 from vision_zero.plan.longest import LongestGame
 from vision_zero.plan.shapes import Shape
 from vision_zero.types import Stage
@@ -112,7 +113,7 @@ def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> t
     worst = (0, 0)
     for _, read in steps_of(config):
         width, rows, trees = rows_of(config, game, games, read)
-        kept, work = _decoder(config, shape, width, rows)
+        kept, work = _decoder(config, shape, width, rows, max(len(r.ids) + r.budget for r in game.requests))
         seen = math.ceil(rows * width / max(1, sum(trees) // len(trees)))
         if shape.vision_trained:
             kept_by_tower, tower_at_work = _tower(config, shape, seen * game.picture_tokens)
@@ -123,26 +124,34 @@ def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> t
 
 
 def rows_of(config: RunConfig, game: LongestGame, games: int, read: Sequence[Stage]) -> tuple[int, int, list[int]]:
-    """Width and number of the rows of a full batch, and the lengths of a game's trees."""
+    """Width and number of the rows of a full batch, and the lengths of a game's trees, which stand in one row."""
     limit = config.update.tokens_per_batch
-    packed = config.update.pack == "tree" and config.model.attention != "flash_attention_2"
-    if packed:
+    if _packed(config):
         trees = [min(length, limit) for length in game.trees(read)]
-    else:
-        trees = [len(r.ids) + r.budget - 1 for r in game.requests if r.stage in read for _ in range(r.draws)]
+        filled = 0
+        for length in sorted(trees * games, reverse=True):
+            filled += length if filled + length <= limit else 0
+        return filled, 1, trees
+    trees = [len(r.ids) + r.budget - 1 for r in game.requests if r.stage in read for _ in range(r.draws)]
     width = max(trees)
     rows = max(1, min(limit // width, math.ceil(games * sum(trees) / width)))
     return width, rows, trees
 
 
-def _decoder(config: RunConfig, shape: Shape, width: int, rows: int) -> tuple[int, int]:
+def _packed(config: RunConfig) -> bool:
+    return config.update.pack == "tree" and config.model.attention != "flash_attention_2"
+
+
+def _decoder(config: RunConfig, shape: Shape, width: int, rows: int, longest: int) -> tuple[int, int]:
     text, nodes = shape.text, width * rows
-    layers = int(text.num_hidden_layers)
-    masked = config.model.attention != "flash_attention_2"
-    # allowed or not (a byte), and what is added to the scores, for every pair of nodes of a row
-    mask = nodes * width if masked else 0
-    scores = nodes * width * shape.itemsize if masked else 0
-    layer = nodes * shape.saved // layers + scores
+    layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
+    layer, mask = nodes * shape.saved // layers, 0
+    if _packed(config):
+        # a block of nodes attends to at most its own and the longest path above: allowed or not, what is added to
+        # the scores of heads that share keys, and in every layer the keys and values of each block
+        keys = min(width, longest + BLOCK)
+        mask = nodes * keys * (1 + shape.itemsize * heads // int(text.num_key_value_heads))
+        layer += math.ceil(nodes / BLOCK) * keys * shape.kv // layers
     transient = nodes * shape.itemsize * (3 * int(text.intermediate_size) + 2 * int(text.hidden_size))
     if config.model.gradient_checkpointing:
         return layers * nodes * int(text.hidden_size) * shape.itemsize + mask, layer + transient

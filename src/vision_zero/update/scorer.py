@@ -33,7 +33,7 @@ class Scorer(torch.nn.Module):
         """Log-probs (T,) of `batch.targets` and, without gradient, entropies (T,) of the distributions they
         were drawn from, both float32 and in the order of `batch.tokens`."""
         shown = [pictures[sha] for sha in batch.pictures]
-        hidden = self.vlm.forward_hidden(batch.ids, batch.attention_mask(), batch.positions, shown)
+        hidden = self.vlm.forward_hidden(batch.ids, batch.mask, batch.positions, shown)
         wanted = hidden[batch.rows, batch.columns]
         size = max(1, MAX_LOGITS // self._vocabulary)
         if len(wanted) <= size:

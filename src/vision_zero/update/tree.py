@@ -6,8 +6,8 @@ branch. A token attends to its ancestors only and keeps the position it has in i
 hidden states, log-probs and gradients equal those of the samples computed apart.
 
 In depth-first order the descendants of node j are exactly the nodes j+1 ... end[j]-1. Ancestry is therefore
-two comparisons, and a row of N nodes carries N integers instead of an (N, N) mask until the forward needs it.
-Several trees in one row are kept apart by the same rule.
+two comparisons, and N integers say who attends to whom (`models/tree_attention.py`). Several trees in one row are
+kept apart by the same rule.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from vision_zero.errors import UserError
+from vision_zero.models.tree_attention import TreeMask, tree_mask
 from vision_zero.types import Prompt, Sample
 
 Ints = npt.NDArray[np.int64]
@@ -52,19 +53,18 @@ class Tree:
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """B rows of at most N nodes that go through the model together; rows hold whole trees, padded on the right.
+    """B rows of at most N nodes that go through the model together: one row of whole trees, or a sample in each.
 
-    `ids` (B, N), `positions` (A, B, N), `end` (B, N) as in `Tree` (a padding node is its own tree), `lengths`
-    (B,); `pictures`: hashes in the order of their placeholders; `rows`, `columns` (U,): the nodes whose logits
-    are needed. The T sampled tokens, ordered by node: `node` (T,) is an index into those U, `targets` (T,) the
+    `ids` (B, N), padded on the right, `positions` (A, B, N) as in `Tree`; `mask`: who attends to whom, or (B, N), True
+    at real nodes, if each row is one sequence: causal order is all there is to say then, and kernels that take no
+    other mask can run; `pictures`: hashes in the order of their placeholders; `rows`, `columns` (U,): the nodes whose
+    logits are needed. The T sampled tokens, ordered by node: `node` (T,) is an index into those U, `targets` (T,) the
     sampled ids and `tokens` (T,) their places in the concatenation of all samples' completions.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    end: torch.Tensor
-    lengths: torch.Tensor
-    branched: bool
+    mask: torch.Tensor | TreeMask
     pictures: tuple[str, ...]
     rows: torch.Tensor
     columns: torch.Tensor
@@ -75,20 +75,9 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch with its tensors on `device`."""
-        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        movable = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor | TreeMask)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in movable.items()}
         return replace(self, **moved)
-
-    def attention_mask(self) -> torch.Tensor:
-        """What each node may attend to, True where allowed.
-
-        (B, 1, N, N) by ancestry; (B, N), True at real nodes, if each row is one sequence: causal order is all
-        there is to say then, and kernels that take no other mask can run.
-        """
-        column = torch.arange(self.ids.shape[1], device=self.ids.device)
-        if not self.branched:
-            return column < self.lengths[:, None]
-        ancestor = (column <= column[:, None]) & (column[:, None] < self.end[:, None, :])
-        return ancestor[:, None]
 
 
 def build_trees(
@@ -213,29 +202,24 @@ class _Growing:
 def plan(
     trees: Sequence[Tree], tokens_per_batch: int, pack: Literal["tree", "none"] = "tree"
 ) -> list[list[list[Tree]]]:
-    """Batches of rows of trees; rows times longest row stays within `tokens_per_batch`.
+    """Batches of rows of trees, of at most `tokens_per_batch` tokens with padding. Longest first.
 
-    Longest first; shorter trees fill the room that rows have left (with `pack="none"` a row is one tree).
+    Trees stand in one row, without padding: each goes to the first batch that has room. With `pack="none"` a row
+    is one tree.
     """
     batches: list[list[list[Tree]]] = []
-    waiting = sorted(trees, key=len, reverse=True)
-    while waiting:
-        width = len(waiting[0])
-        rows: list[list[Tree]] = []
-        room: list[int] = []
-        left: list[Tree] = []
-        for tree in waiting:
-            fits = next((i for i, r in enumerate(room) if len(tree) <= r), None) if pack == "tree" else None
-            if fits is not None:
-                rows[fits].append(tree)
-                room[fits] -= len(tree)
-            elif (len(rows) + 1) * width <= tokens_per_batch:
-                rows.append([tree])
-                room.append(width - len(tree))
+    for tree in sorted(trees, key=len, reverse=True):
+        if pack == "none":
+            if not batches or (len(batches[-1]) + 1) * len(batches[-1][0][0]) > tokens_per_batch:
+                batches.append([])
+            batches[-1].append([tree])
+        else:
+            full = (b for b in batches if sum(map(len, b[0])) + len(tree) <= tokens_per_batch)
+            place = next(full, None)
+            if place is None:
+                batches.append([[tree]])
             else:
-                left.append(tree)
-        batches.append(rows)
-        waiting = left
+                place[0].append(tree)
     return batches
 
 
@@ -265,12 +249,11 @@ def collate(
     flat = np.concatenate(nodes)
     by_node = np.argsort(flat, kind="stable")
     unique, node = np.unique(flat[by_node], return_inverse=True)
+    branched = len(trees) > len(rows) or any(bool((t.end < len(t)).any()) for t in trees)
     return MicroBatch(
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
-        end=torch.from_numpy(end),
-        lengths=torch.tensor(lengths),
-        branched=len(trees) > len(rows) or any(bool((t.end < len(t)).any()) for t in trees),
+        mask=tree_mask(end) if branched else torch.arange(width) < torch.tensor(lengths)[:, None],
         pictures=tuple(p for t in trees for p in t.pictures),
         rows=torch.from_numpy(unique // width),
         columns=torch.from_numpy(unique % width),

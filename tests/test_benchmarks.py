@@ -1,0 +1,29 @@
+"""Every benchmark runs, at sizes where its figures mean nothing. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import play, update
+
+SMALL = ["--games", "1", "--repeats", "1", "--seats", "3", "--rounds", "1", "--votes", "2", "--answers", "2"]
+
+
+@pytest.mark.parametrize(
+    ("main", "more"),
+    [(play.main, []), (update.main, ["--rows", "5"])],
+    ids=["play", "update"],
+)
+def test_it_runs_and_writes_its_figures(
+    main: Callable[[Sequence[str]], Any], more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*SMALL, *more, "--json", str(tmp_path / "out.json")])
+    assert "goal" in capsys.readouterr().out
+    made = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert made["rows"]
+    assert made["machine"]
+    assert all(goal["value"] > 0 for goal in made["goals"])
