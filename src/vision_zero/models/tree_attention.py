@@ -54,8 +54,9 @@ class TreeMask:
         blocks, length, _ = self.allowed.shape
         pairs = torch.zeros(blocks * length, nodes, dtype=torch.bool, device=self.keys.device)
         query = torch.arange(blocks * length, device=self.keys.device).view(blocks, length, 1)
-        where = [x[self.allowed] for x in torch.broadcast_tensors(query, self.keys[:, None])]
-        pairs[where[0], where[1]] = True
+        pairs[query.expand_as(self.allowed)[self.allowed], self.keys[:, None].expand_as(self.allowed)[self.allowed]] = (
+            True
+        )
         return pairs[:nodes]
 
 
