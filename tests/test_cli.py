@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.test_docs import parse
 from tests.tiny_models import build
 from vision_zero.cli import app
 from vision_zero.config import RunConfig, load_config
@@ -79,6 +81,12 @@ def test_config_prints_a_recipe_with_overrides(tmp_path: Path) -> None:
         (["play", NANO, "--seat", "two=human"], "not of the form K=PLAYER"),
         (["play", NANO, "--seat", "9=honest", "--civilians", "honest"], "no seat 9: this game has seats 1 to 4"),
         (["play", NANO, "--civilians", "genius"], "there is no player 'genius': choose one of policy, human"),
+        (["play", "src"], "src is not a run directory"),
+        (["play", NANO, "--page", "--seat", "2=human"], "chosen in the page"),
+        (["play", NANO, "--page", "--invite", "human"], "one person sits at the page"),
+        (["play", NANO, "--page", "--invite", "you=honest"], "none may be 'you'"),
+        (["play", NANO, "--page", "--invite", "genius"], "there is no player 'genius'"),
+        (["play", NANO, "--invite", "honest"], "--invite is for --page"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_code_2(arguments: list[object], word: str) -> None:
@@ -110,11 +118,10 @@ def test_scripted_players_play_a_game_that_is_printed_as_it_goes() -> None:
     assert out.partition("pictures:")[0] == again.partition("pictures:")[0]
 
 
-def test_a_person_on_a_seat_sees_no_role_until_the_end() -> None:
+def test_a_person_on_a_seat_sees_no_role_until_the_end(tmp_path: Path) -> None:
     said = "a green cube .\n" * 2 + "1\n"
-    code, out, _ = run(
-        "play", NANO, "--civilians", "honest", "--spies", "vague", "--seat", "2=human", "--seed", "5", input=said
-    )
+    table = ["play", NANO, "--civilians", "honest", "--spies", "vague", "--seat", "2=human", "--out", tmp_path / "kept"]
+    code, out, _ = run(*table, "--seed", "5", input=said)
     assert code == 0
     before, _, after = out.partition("game seed-5")
     assert "You are player 2" in before
@@ -124,10 +131,18 @@ def test_a_person_on_a_seat_sees_no_role_until_the_end() -> None:
     assert "civilian" not in others
     assert "player 2: a green cube" in after
     assert "spy" in after
+    # kept like any other game, and the next one beside it
+    assert "game 000000-0000" in run("replay", tmp_path / "kept")[1]
+    assert run(*table, "--seed", "6", input=said)[0] == 0
+    assert "player 2: a green cube" in run("replay", tmp_path / "kept", "--step", "1")[1]
+    code, _, err = run(*table, "--set", "game.rounds=1", input=said)
+    assert code == 2
+    assert "holds games with other settings" in err
 
 
-def test_input_that_ends_is_said_clearly() -> None:
-    code, _, err = run("play", NANO, "--civilians", "human", "--spies", "honest", "--seed", "5", input="")
+def test_input_that_ends_is_said_clearly(tmp_path: Path) -> None:
+    table = ["--civilians", "human", "--spies", "honest", "--out", tmp_path / "kept"]
+    code, _, err = run("play", NANO, *table, "--seed", "5", input="")
     assert code == 2
     assert "the input ended" in err
 
@@ -194,6 +209,10 @@ def test_a_stopped_run_is_resumed_to_its_end(stopped: tuple[Path, subprocess.Com
     assert "step 4/4" in out
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in lines] == list(range(4))
+    told = [shlex.split(line.partition("vision-zero ")[2]) for line in out.splitlines() if "   vision-zero " in line]
+    assert [words[0] for words in told] == ["view", "replay", "play", "arena", "eval", "export", "resume"]
+    for words in told:
+        parse(words)  # raises for what the command line would refuse
 
 
 def test_games_of_a_run_are_told(stopped: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

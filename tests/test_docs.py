@@ -168,7 +168,8 @@ def bad_commands(text: str, page: Path) -> list[str]:
         try:
             given = parse(arguments)
             recipe = given.get("recipe")
-            if recipe is not None and not PLACEHOLDER.search(str(recipe)):
+            # a run, which may stand for its recipe, is only an example
+            if recipe is not None and Path(recipe).suffix == ".yaml" and not PLACEHOLDER.search(str(recipe)):
                 load_config(ROOT / recipe, list(given.get("overrides") or []))
         except (UsageError, UserError) as e:
             found.append(f"{shlex.join(arguments)}: {getattr(e, 'message', None) or e}")

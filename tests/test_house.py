@@ -46,7 +46,7 @@ EDGES: dict[str, set[str]] = {
     "plan": {"pairs", "games", "models"},
     "runs": set(),
     "evaluate": {"pairs", "games", "players", "models", "rollouts", "credit", "runs", "distributed"},
-    "viewer": {"games", "players", "rollouts", "runs", "evaluate.statistics"},
+    "viewer": {"runs", "evaluate.statistics"},
     # the worst batch, before the first step
     "probe": {"models", "plan", "rollouts", "update"},
     "doctor": {"models", "runs", "train"},
@@ -64,7 +64,8 @@ EDGES: dict[str, set[str]] = {
         "runs",
         "evaluate",
     },
-    "tabletop": {"pairs", "games", "players", "models", "rollouts", "runs"},
+    # games with people: the viewer's page over the games that were played, and a seat at the one that is
+    "tabletop": {"pairs", "games", "players", "rollouts", "runs", "evaluate.entrants", "viewer"},
     "evaluate_cli": {"evaluate", "runs"},
     "pairs_cli": {"pairs"},
     "pairs_import_cli": {"pairs"},

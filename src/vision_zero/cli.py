@@ -15,6 +15,7 @@ from vision_zero.errors import UserError
 from vision_zero.evaluate_cli import register as register_evaluation
 from vision_zero.pairs_cli import app as pairs_app
 from vision_zero.pairs_import_cli import register as register_imports
+from vision_zero.tabletop.command import play
 from vision_zero.viewer.command import view
 
 
@@ -44,6 +45,7 @@ nano_app = typer.Typer(no_args_is_help=True, help="The tiny model that ships wit
 app.add_typer(nano_app, name="nano")
 app.add_typer(pairs_app, name="pairs")
 register_imports(pairs_app)
+app.command()(play)
 app.command()(view)
 register_evaluation(app)
 
@@ -149,46 +151,6 @@ def replay(
         if sheets:
             draw_poster(record.episode, run / "sheets" / f"{record.episode.id}.png")
         console.print()
-
-
-@app.command()
-def play(
-    recipe: Recipe,
-    civilians: Annotated[str, typer.Option(metavar="PLAYER", help="Who plays the civilians.")] = "policy",
-    spies: Annotated[str, typer.Option(metavar="PLAYER", help="Who plays the spies.")] = "policy",
-    seat: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--seat", metavar="K=PLAYER", help="Who sits on seat K (from 1), whatever its role; may be repeated."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Deals and draws.", show_default="a new one")] = None,
-    overrides: Overrides = None,
-) -> None:
-    """Play one game of a recipe at the terminal and watch it as it goes.
-
-    PLAYER is `policy` (the recipe's model; `--set model.path=RUN/checkpoints/step-000010/model` for one that
-    you trained), `human` (you: roles and thoughts of others stay hidden until the end), `api:MODEL` (an
-    OpenAI-compatible server: OPENAI_BASE_URL, OPENAI_API_KEY), or a scripted player that reads the scene
-    instead of the picture: `perfect`, `cautious`, `honest`, `vague`, `copying`, `random`.
-
-    For example: `vision-zero play recipes/nano.yaml --seat 2=human`
-    """
-    import secrets
-
-    from rich.console import Console
-
-    from vision_zero.config import load_config
-    from vision_zero.tabletop import play_one
-
-    chosen = {}
-    for item in seat or []:
-        number, sep, player = item.partition("=")
-        if not (sep and player and number.isascii() and number.isdigit()):
-            raise UserError(f"--seat {item!r} is not of the form K=PLAYER, e.g. 2=human")
-        chosen[int(number) - 1] = player
-    drawn = secrets.randbelow(2**31) if seed is None else seed
-    play_one(load_config(recipe, overrides), civilians, spies, chosen, drawn, Console())
 
 
 @app.command()

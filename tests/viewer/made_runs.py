@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -66,6 +67,24 @@ def make_run(path: Path, steps: int = 3, games: int = 4, planned: int = 10, swit
     for step in range(steps):
         add_step(store, step, games, switch_after)
     return path
+
+
+def hold_out(path: Path) -> None:
+    """The result of held-out games, as a run that has ended keeps it."""
+
+    def share(point: float, low: float, high: float) -> dict[str, float]:
+        return {"point": point, "low": low, "high": high, "trials": 3600, "games": 150}
+
+    row = {
+        "name": "votes_on_start_clues",
+        "label": "votes that name the spy <b>",
+        "better": "higher",
+        "before": share(0.41, 0.39, 0.43),
+        "after": share(0.66, 0.64, 0.69),
+        "difference": share(0.25, 0.2, 0.29),
+        "verdict": "improved",
+    }
+    (path / "held_out.json").write_text(json.dumps({"start": "start", "policy": "10", "games": 150, "rows": [row]}))
 
 
 def add_step(store: RunStore, step: int, games: int = 4, switch_after: int = 1) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.viewer.made_runs import BALL, HOSTILE, SIZE, add_step, make_run
+from tests.browsing import NEEDS_BROWSER, Page, browser
+from tests.viewer.made_runs import BALL, HOSTILE, SIZE, add_step, hold_out, make_run
 from tests.viewer.viewing import viewing
 from vision_zero.evaluate.statistics import wilson
 from vision_zero.runs.store import RunStore
@@ -17,92 +17,28 @@ from vision_zero.viewer.export import export
 from vision_zero.viewer.library import Library
 
 pytest.importorskip("selenium", reason="selenium drives the browser: install the extra `dev`")
-from selenium import webdriver
-from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium: apt-get install chromium chromium-driver"),
-]
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1400,1000",
-]
-PATIENCE = 60
-
-
-class Page:
-    """The browser at an address."""
-
-    def __init__(self, driver: Any, base: str) -> None:
-        self.driver, self.base = driver, base
-
-    def open(self, place: str) -> Page:
-        """Anew, as if the link had just been received."""
-        self.driver.get("about:blank")
-        self.driver.get(self.base + place)
-        return self
-
-    def all(self, selector: str) -> list[Any]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector: str) -> Any:
-        self.until(lambda: self.all(selector))
-        return self.all(selector)[0]
-
-    def texts(self, selector: str) -> list[str]:
-        return [e.text for e in self.all(selector)]
-
-    def until(self, holds: Callable[[], Any]) -> None:
-        # a page that follows a run may draw anew between finding an element and reading it
-        wait = WebDriverWait(self.driver, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException])
-        wait.until(lambda _: holds())
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def press(self, key: str) -> None:
-        ActionChains(self.driver).send_keys(key).perform()
-
-    def choose(self, name: str, label: str) -> None:
-        Select(self.one(f"select[name={name}]")).select_by_visible_text(label)
-
-    def place(self) -> str:
-        return str(self.driver.current_url).partition("#")[2]
-
-    def until_listed(self, count: int) -> None:
-        self.until(lambda: self.texts("p.end") == [f"{count} games"])
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser") / "runs"
     make_run(folder / "first")
-    make_run(folder / "second", steps=2, switch_after=0)
+    make_run(folder / "second", steps=2, switch_after=0, games=5)
+    for name in ("first", "second"):
+        hold_out(folder / name)
     return folder
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +53,7 @@ def page(driver: Any, address: str) -> Iterator[Page]:
     driver.get_log("browser")
     page = Page(driver, address)
     yield page
-    loaded = page.run("return performance.getEntriesByType('resource').map(e => e.name)")
-    assert loaded
-    assert [name for name in loaded if not name.startswith(address)] == []
-    assert [line["message"] for line in driver.get_log("browser")] == []
+    assert page.complaints() == []
 
 
 def test_a_run_at_a_glance(page: Page) -> None:
@@ -136,9 +69,19 @@ def test_a_run_at_a_glance(page: Page) -> None:
         "enough, from decisions to clues",
         "too low, from clues to decisions",
     ]
-    assert page.texts(".progress span") == ["first: 3 of 10 steps"]
+    assert page.texts(".progress > span:first-child") == ["first: 3 of 10 steps"]
     # a hole where the figure was no number: two lone points instead of a line
     assert len(page.all("[data-title^='KL'] circle")) == 2
+
+    assert page.texts(".tile span")[:2] == ["games won by civilians", "by the spy"]
+    assert page.texts(".tile b")[:2] == ["35.0 %", "65.0 %"], "averages of the last steps"
+    assert page.texts(".held tbody td") == [
+        "votes that name the spy <b>",
+        "",
+        "41.0 % → 66.0 %\n+25 (+20 to +29)",
+        "improved",
+    ]
+    assert page.one(".held .dot").get_attribute("cx") == "66%"
 
     plot = page.one("[data-title='Games won'] .plot svg")
     ActionChains(page.driver).move_to_element(plot).perform()
@@ -157,7 +100,7 @@ def test_a_run_at_a_glance(page: Page) -> None:
 def test_runs_are_compared(page: Page) -> None:
     page.open("")
     page.until(lambda: page.texts(".runs a") == ["first", "second"])
-    compare = page.one("section > button")
+    compare = page.one(".tools button")
     assert not compare.is_enabled()
     for box in page.all(".runs input"):
         box.click()
@@ -168,7 +111,11 @@ def test_runs_are_compared(page: Page) -> None:
         "first: mean",
         "second: mean",
     ]
-    assert page.texts(".timeline h2") == ["Stages of first", "Stages of second"]
+    assert page.texts(".timeline p") == ["first", "second"]
+    assert len(page.all(".timeline .strip")) == 2
+    assert page.texts(".differences tbody th") == ["games_per_step"]
+    assert page.texts(".differences tbody td") == ["4", "5"]
+    assert [t.split("\n")[0] for t in page.texts(".held tbody td.number")] == ["41.0 % → 66.0 %"] * 2
 
 
 def test_filters_stand_in_the_address(page: Page) -> None:
@@ -290,9 +237,9 @@ def test_what_is_not_there_is_said(page: Page) -> None:
 def test_a_page_follows_a_run_that_is_going(page: Page, runs: Path) -> None:
     live = make_run(runs / "third", steps=1)
     page.open("#/third")
-    page.until(lambda: page.texts(".progress span") == ["third: 1 of 10 steps"])
+    page.until(lambda: page.texts(".progress > span:first-child") == ["third: 1 of 10 steps"])
     add_step(RunStore.open(live), 1)
-    page.until(lambda: page.texts(".progress span") == ["third: 2 of 10 steps"])
+    page.until(lambda: page.texts(".progress > span:first-child") == ["third: 2 of 10 steps"])
     assert len(page.texts(".switches li")) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -14,8 +15,10 @@ from tests.viewer.viewing import viewing
 pytest.importorskip("starlette", reason="the page needs the extra `view`")
 from starlette.testclient import TestClient
 
+from vision_zero.viewer.door import HEADERS, Door
 from vision_zero.viewer.library import Library
-from vision_zero.viewer.server import HEADERS, is_loopback, make_app, page_files
+from vision_zero.viewer.limits import READS, WRONG, Limits
+from vision_zero.viewer.server import is_loopback, make_app, page_files
 
 SECRET = b"nobody may read this"
 
@@ -65,7 +68,7 @@ def test_every_answer_has_the_security_headers(client: TestClient) -> None:
 
 def test_nothing_is_written(client: TestClient) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH"):
-        assert client.request(method, "/data/runs.json").status_code == 405
+        assert client.request(method, "/data/runs.json", json={}).status_code == 405
 
 
 CLIMBS = [
@@ -135,6 +138,33 @@ def test_a_token_opens_and_nothing_else_does(runs: Path) -> None:
     assert "httponly" in opened.headers["set-cookie"].lower()
     assert "samesite=strict" in opened.headers["set-cookie"].lower()
     assert client.get("/data/runs.json").status_code == 200
+
+
+def test_who_asks_too_often_or_guesses_waits(runs: Path) -> None:
+    now = [0.0]
+    inside = make_app(Library(runs), host="somewhere")
+    app = Limits(Door(inside, token="sesame", host="somewhere"), lambda: now[0])
+    client = TestClient(app, base_url="http://somewhere:8321")
+    guesses = [client.get(f"/?token={k}").status_code for k in range(30)]
+    assert guesses == [401] * WRONG[0] + [429] * (30 - WRONG[0])
+    assert client.get("/?token=sesame", follow_redirects=False).status_code == 429, "not even the right one by luck"
+    now[0] += 3
+    assert client.get("/?token=sesame", follow_redirects=False).status_code == 303
+    codes = Counter(client.get("/page/text.js").status_code for _ in range(READS[0] + 100))
+    assert codes[429] > 0
+    now[0] += 1
+    assert client.get("/page/text.js").status_code == 200
+    other = TestClient(app, base_url="http://somewhere:8321", client=("192.0.2.7", 1))
+    assert other.get("/page/text.js").status_code == 401, "another client is not kept waiting"
+
+
+def test_requests_are_small(client: TestClient) -> None:
+    assert client.request("GET", "/data/runs.json", content=b"x" * 20_000).status_code == 413
+    chunks = client.request(
+        "POST", "/data/runs.json", content=iter([b"x"]), headers={"content-type": "application/json"}
+    )
+    assert chunks.status_code == 413, "of a length that is not told"
+    assert client.get("/" + "a" * 2000).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The real command in a process of its own."""
+"""The real commands in a process of their own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from pathlib import Path
 
 
 @contextmanager
-def viewing(path: Path, *options: str) -> Iterator[str]:
-    """`vision-zero view` on a free port, and the address that it prints."""
-    command = [sys.executable, "-m", "vision_zero.cli", "view", str(path), "--port", "0", *options]
+def serving(*arguments: str) -> Iterator[str]:
+    """A command that serves a page, on a free port, and the address that it prints."""
+    command = [sys.executable, "-m", "vision_zero.cli", *arguments, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            yield server.stdout.readline().strip()
+            yield next(line.strip() for line in server.stdout if line.startswith("http://"))
         finally:
             server.terminate()
+
+
+@contextmanager
+def viewing(path: Path, *options: str) -> Iterator[str]:
+    """`vision-zero view`, and its address."""
+    with serving("view", str(path), *options) as address:
+        yield address

@@ -62,17 +62,33 @@ def print_report(store: RunStore, result: HeldOutResult | None, console: Console
         for line in result.summary:
             console.print(line, soft_wrap=True, highlight=False)
     console.rule("where things are, and what to try next")
-    path = store.path
-    saved = latest(store.checkpoints)
-    model = (saved.path if saved else store.checkpoints) / "model"
-    lines = [
-        f"curves                    {path / 'curves.png'}",
-        f"a game on one sheet       {poster}",
-        f"the trained model         {model} (an ordinary Hugging Face folder)",
-        f"read more games           vision-zero replay {path} --step {last} --outcome caught",
-        f"the run in the browser    vision-zero view {path}",
-        f"play against it yourself  vision-zero play {path / 'recipe.yaml'} --set model.path={model} --seat 2=human",
-        "dashboards                tensorboard --logdir runs",
+    for what, where in next_steps(store):
+        console.print(f"{what:<28}{where}", soft_wrap=True, highlight=False)
+
+
+def next_steps(store: RunStore) -> list[tuple[str, str]]:
+    """What there is to see and to do after a run: words, and a place or a command."""
+    path, saved = store.path, latest(store.checkpoints)
+    steps = [
+        ("curves, a game on one sheet", f"{path / 'curves.png'}, {path / 'game.png'}"),
+        ("the run in the browser", f"vision-zero view {path}"),
+        ("read its games here", f"vision-zero replay {path} --outcome escaped"),
     ]
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+    if saved is None:
+        return steps
+    out = path.name
+    return [
+        *steps,
+        ("the trained model", f"{saved.path / 'model'} (an ordinary Hugging Face folder)"),
+        ("take a seat against it", f"vision-zero play {path} --page"),
+        (
+            "trained against untrained",
+            f"vision-zero arena {path} start --recipe {path / 'recipe.yaml'} --out arenas/{out}",
+        ),
+        ("questions outside of games", f"vision-zero eval {path} --out evaluations/{out}"),
+        (
+            "model and games to give away",
+            f"vision-zero export {path} --games exported/games --checkpoint {saved.step} exported/model",
+        ),
+        ("go on after a stop", f"vision-zero resume {path}"),
+    ]

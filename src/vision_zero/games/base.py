@@ -170,6 +170,10 @@ class Game(Protocol):
     @property
     def facts(self) -> GameFacts: ...
 
+    def seating(self, deal: Deal) -> tuple[Seat, ...]:
+        """Who sits where and sees what when `deal` is played. Drawn from the deal alone."""
+        ...
+
     async def play(self, table: Table) -> Result:
         """Play one game to its end."""
         ...

@@ -34,14 +34,7 @@ class PickGame:
     async def play(self, table: Table) -> Result:
         """Play one game. Raises `UserError` if the pair has no twin."""
         config, deal = self.config, table.deal
-        original, modified = deal.pair.original, deal.pair.modified
-        if modified is None:
-            raise UserError(f"pair {deal.pair.id} has no twin to pick from: use pairs with twins, or game.name=spy")
-        orders = [(original, modified) if table.rng.random() < 0.5 else (modified, original) for _ in self._pickers]
-        pictures = [original, *(first for first, _ in orders)]
-        seats = tuple(
-            Seat(k, Role.CIVILIAN, picture, table.player_of(k, Role.CIVILIAN)) for k, picture in enumerate(pictures)
-        )
+        original, orders, seats = deal.pair.original, self._orders(deal), self.seating(deal)
         (described,) = await table.ask([self._ask_clue(seats, deal)])
         clue = PublicClue(0, 1, described.understood.clue or "")
         asks = [
@@ -70,6 +63,20 @@ class PickGame:
             voters=len(self._pickers),
         )
         return Result(seats, (described, *picks), outcome)
+
+    def seating(self, deal: Deal) -> tuple[Seat, ...]:
+        """A picker's picture is the first of the two that it sees. Raises `UserError` if the pair has no twin."""
+        pictures = [deal.pair.original, *(first for first, _ in self._orders(deal))]
+        player_of = Table(deal).player_of
+        return tuple(Seat(k, Role.CIVILIAN, picture, player_of(k, Role.CIVILIAN)) for k, picture in enumerate(pictures))
+
+    def _orders(self, deal: Deal) -> list[tuple[Picture, Picture]]:
+        """The two pictures as each picker sees them."""
+        original, modified = deal.pair.original, deal.pair.modified
+        if modified is None:
+            raise UserError(f"pair {deal.pair.id} has no twin to pick from: use pairs with twins, or game.name=spy")
+        rng = Table(deal).rng
+        return [(original, modified) if rng.random() < 0.5 else (modified, original) for _ in self._pickers]
 
     @property
     def _pickers(self) -> range:

@@ -40,7 +40,7 @@ class SpyGame:
     async def play(self, table: Table) -> Result:
         """Play one game. Raises `UserError` if the pair or the deal does not suit the configuration."""
         config, deal = self.config, table.deal
-        seats = self._seat_players(table)
+        seats = self.seating(deal)
         thoughts: list[list[str]] = [[] for _ in seats]
         clues: list[PublicClue] = []
         turns: list[Turn] = []
@@ -69,8 +69,9 @@ class SpyGame:
         spies = {seat.index for seat in seats if seat.role is Role.SPY}
         return Result(seats, (*turns, *answers), tally(votes, len(seats), spies))
 
-    def _seat_players(self, table: Table) -> tuple[Seat, ...]:
-        config, deal = self.config, table.deal
+    def seating(self, deal: Deal) -> tuple[Seat, ...]:
+        """Raises `UserError` if the pair or the deal does not suit the configuration."""
+        config, table = self.config, Table(deal)
         total = config.civilians + config.spies
         spies = deal.spies
         if spies is None:

@@ -10,16 +10,18 @@ import typer
 
 from vision_zero.errors import UserError
 
+Host = Annotated[str, typer.Option(help="Address to listen on. Beyond this machine a token is asked for.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Token = Annotated[
+    str | None, typer.Option(help="Ask for this token.", show_default="none; a new one beyond this machine")
+]
+
 
 def view(
     path: Annotated[Path, typer.Argument(metavar="[RUN]", help="A run directory, or a folder of runs.")] = Path("runs"),
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Beyond this machine a token is asked for.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8321,
-    token: Annotated[
-        str | None, typer.Option(help="Ask for this token.", show_default="none; a new one beyond this machine")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    token: Token = None,
     static: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the page as a folder that opens without a server, and end."),
@@ -29,16 +31,10 @@ def view(
 
     Nothing is sent anywhere: the page is served from this machine and loads nothing from elsewhere.
     """
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} is not installed: pip install 'vision-zero[view]'")
-    if token is not None and not token.isascii():
-        raise UserError("--token must be of ASCII characters: it travels in an address")
-    if token == "":
-        raise UserError("--token is empty: leave it out, or give one")
+    require_server(token)
     from vision_zero.viewer.export import export
     from vision_zero.viewer.library import Library
-    from vision_zero.viewer.server import serve
+    from vision_zero.viewer.server import make_app, serve
 
     if not path.exists():
         raise UserError(f"{path} does not exist: give a run directory, or a folder of runs")
@@ -47,4 +43,21 @@ def view(
         export(library, static, typer.echo)
         typer.echo(f"open {static / 'index.html'} in a browser")
     else:
-        serve(library, host, port, token, lambda address: typer.echo(f"{address}\nCtrl-C stops"))
+        serve(
+            lambda token: make_app(library, token, host),
+            host,
+            port,
+            token,
+            lambda address: typer.echo(f"{address}\nCtrl-C stops"),
+        )
+
+
+def require_server(token: str | None) -> None:
+    """Raises `UserError` if the page cannot be served, or not with such a token."""
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} is not installed: pip install 'vision-zero[view]'")
+    if token is not None and not token.isascii():
+        raise UserError("--token must be of ASCII characters: it travels in an address")
+    if token == "":
+        raise UserError("--token is empty: leave it out, or give one")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from vision_zero.errors import UserError
 from vision_zero.runs.serialise import dumps
 from vision_zero.viewer.library import Library, RunReader
-from vision_zero.viewer.server import page_files
+from vision_zero.viewer.server import index_of_kind, page_files
 
 POLICY = "default-src 'none'; script-src 'self' file:; style-src 'self' file:; img-src 'self' file:; base-uri 'none'"
 
@@ -65,8 +65,5 @@ def _deliver(folder: Path, address: str, value: Any) -> None:
 
 
 def _static_index(page: str) -> str:
-    live = '<meta name="vision-zero" content="live">'
-    if live not in page:
-        raise ValueError(f"index.html must say {live}")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    return page.replace(live, f'{policy}\n<meta name="vision-zero" content="static">')
+    return index_of_kind(page, "static").replace("<title>", f"{policy}\n<title>")

@@ -29,8 +29,15 @@ from vision_zero.viewer.telling import game_row, game_view
 _SHA = re.compile(r"[0-9a-f]{64}")
 _NO_PICTURE = Picture(b"")
 _MB = 1024 * 1024
-MOST_BYTES = {"run.json": 8 * _MB, "metrics.jsonl": 512 * _MB, "picture": 64 * _MB, "game": 64 * _MB}
+MOST_BYTES = {
+    "run.json": 8 * _MB,
+    "held_out.json": 8 * _MB,
+    "metrics.jsonl": 512 * _MB,
+    "picture": 64 * _MB,
+    "game": 64 * _MB,
+}
 """Largest file, or line of a file of games, that is read."""
+HELD_OUT = "held_out.json"
 _INTERVALS = ("win/civilian", "win/spy")
 """Metrics that are shares of a step's games, which are independent; votes of one game are not."""
 
@@ -60,10 +67,8 @@ class RunReader:
 
     def stamp(self) -> str:
         """Changes whenever there may be new steps. Example: `"18c1f3b2a0-42091-20"`"""
-        path = self.store.path / "metrics.jsonl"
-        stat = path.stat() if path.exists() else None
-        metrics = f"{stat.st_mtime_ns:x}-{stat.st_size}" if stat else "0-0"
-        return f"{metrics}-{len(self.store.steps())}"
+        stats = [p.stat() for name in ("metrics.jsonl", HELD_OUT) if (p := self.store.path / name).exists()]
+        return "-".join([*(f"{s.st_mtime_ns:x}-{s.st_size}" for s in stats), str(len(self.store.steps()))])
 
     def summary(self) -> JSON:
         """The line of this run in a list of runs."""
@@ -81,7 +86,8 @@ class RunReader:
         }
 
     def overview(self) -> JSON:
-        """Settings, all metrics of all steps, 95 % intervals where they are known, and the steps that have games."""
+        """Settings, all metrics of all steps, 95 % intervals where they are known, the steps that have games, and what
+        held-out games showed at the end."""
         info, metrics = self._info(), self._metrics()
         games = int(_config(info).get("games_per_step") or 0)
         return {
@@ -92,6 +98,7 @@ class RunReader:
                 key: [_interval(m[key], games) if key in m and games else None for m in metrics] for key in _INTERVALS
             },
             "with_games": self.store.steps(),
+            "held_out": self._object(HELD_OUT) if (self.store.path / HELD_OUT).exists() else None,
         }
 
     def games(self, step: int) -> list[JSON]:
@@ -122,14 +129,17 @@ class RunReader:
         return picture
 
     def _info(self) -> JSON:
-        path = self._regular(self.store.path / "run.json", MOST_BYTES["run.json"])
+        return self._object("run.json")
+
+    def _object(self, name: str) -> JSON:
+        path = self._regular(self.store.path / name, MOST_BYTES[name])
         try:
-            info = self.store.info
-        except ValueError as e:
-            raise UserError(f"{path} is damaged ({e}): restore the file") from e
-        if not isinstance(info, dict):
-            raise UserError(f"{path} is not a JSON object: restore the file")
-        return info
+            tree = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as e:
+            raise UserError(f"{name} is damaged ({e}): restore the file") from e
+        if not isinstance(tree, dict):
+            raise UserError(f"{name} is not a JSON object: restore the file")
+        return tree
 
     def _metrics(self) -> list[JSON]:
         path = self.store.path / "metrics.jsonl"

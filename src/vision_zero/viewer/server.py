@@ -14,27 +14,26 @@ are numbers, pictures are hexadecimal hashes whose files must have that hash.
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import secrets
-from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from vision_zero.errors import UserError
 from vision_zero.runs.serialise import dumps
+from vision_zero.viewer.door import Door, Headers
 from vision_zero.viewer.library import Library
+from vision_zero.viewer.limits import MOST_CONNECTIONS, Limits
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -44,21 +43,8 @@ MEDIA_TYPES = {
 }
 PICTURE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
-"""Nothing but the page's own files runs or loads, and not even they may turn a text into markup."""
-
-HEADERS = {
-    "content-security-policy": POLICY,
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
-COOKIE = "vision-zero"
+LIVE = '<meta name="vision-zero" content="live">'
+"""How the page's own file says where its data come from; other ways put another word there."""
 
 
 def page_files() -> dict[str, bytes]:
@@ -67,9 +53,19 @@ def page_files() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda f: f.name)}
 
 
-def make_app(library: Library, token: str | None = None, host: str = "127.0.0.1") -> ASGIApp:
-    """The application. With a `token` nothing is answered without it; without, only to addresses of this machine."""
+def make_app(
+    library: Library,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    more: Sequence[Route] = (),
+    kind: str = "live",
+) -> ASGIApp:
+    """The application. With a `token` nothing is answered without it; without, only to addresses of this machine.
+
+    `more` routes of whoever puts more than reading behind the page; `kind` tells the page that they are there.
+    """
     files = page_files()
+    files["index.html"] = index_of_kind(files["index.html"].decode(), kind).encode()
 
     def index(request: Request) -> Response:
         return Response(files["index.html"], media_type=MEDIA_TYPES[".html"])
@@ -77,35 +73,35 @@ def make_app(library: Library, token: str | None = None, host: str = "127.0.0.1"
     def page(request: Request) -> Response:
         name = request.path_params["file"]
         if name not in files:
-            return _missing("there is no such file")
+            return refused("there is no such file")
         return Response(files[name], media_type=MEDIA_TYPES[Path(name).suffix])
 
     def runs(request: Request) -> Response:
-        return _json([reader.summary() for reader in library.readers()])
+        return json_answer([reader.summary() for reader in library.readers()])
 
     def overview(request: Request) -> Response:
         reader = library.reader(request.path_params["run"])
         tag = f'"{reader.stamp()}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
-        return _json(reader.overview(), tag)
+        return json_answer(reader.overview(), tag)
 
     def games(request: Request) -> Response:
-        return _json(library.reader(request.path_params["run"]).games(request.path_params["step"]))
+        return json_answer(library.reader(request.path_params["run"]).games(request.path_params["step"]))
 
     def game(request: Request) -> Response:
         given = request.path_params
-        return _json(library.reader(given["run"]).game(given["step"], given["number"]))
+        return json_answer(library.reader(given["run"]).game(given["step"], given["number"]))
 
     def picture(request: Request) -> Response:
         data = library.reader(request.path_params["run"]).picture(request.path_params["sha"]).data
         kind = next((t for start, t in PICTURE_TYPES.items() if data.startswith(start)), None)
         if kind is None:
-            return _missing("this is not PNG, JPEG or WebP")
+            return refused("this is not PNG, JPEG or WebP")
         return Response(data, media_type=kind, headers={"cache-control": "private, max-age=31536000, immutable"})
 
     async def unavailable(request: Request, error: Exception) -> Response:
-        return _missing(str(error))
+        return refused(str(error))
 
     at = "/data/runs/{run}"
     routes: list[tuple[str, Callable[[Request], Response]]] = [
@@ -118,8 +114,8 @@ def make_app(library: Library, token: str | None = None, host: str = "127.0.0.1"
         (f"{at}/pictures/{{sha}}", picture),
     ]
     return Starlette(
-        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes],
-        middleware=[Middleware(_Headers), Middleware(_Door, token=token, host=host)],
+        routes=[*(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes), *more],
+        middleware=[Middleware(Headers), Middleware(Limits), Middleware(Door, token=token, host=host)],
         exception_handlers={UserError: unavailable},
     )
 
@@ -132,8 +128,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(library: Library, host: str, port: int, token: str | None, say: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C. Beyond this machine there is always a token: a new one if none is given.
+def serve(
+    make: Callable[[str | None], ASGIApp], host: str, port: int, token: str | None, say: Callable[[str], None]
+) -> None:
+    """Serve until Ctrl-C what `make` makes of a token. Beyond this machine there is always one: new if none is given.
 
     Raises UserError if the port cannot be had.
     """
@@ -156,79 +154,24 @@ def serve(library: Library, host: str, port: int, token: str | None, say: Callab
     query = "" if token is None else "?" + urlencode({"token": token})
     say(f"http://{shown}:{listener.getsockname()[1]}/{query}")
     config = uvicorn.Config(
-        make_app(library, token, host), log_level="warning", access_log=False, server_header=False, limit_concurrency=64
+        make(token), log_level="warning", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS
     )
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _json(value: Any, tag: str | None = None) -> Response:
+def index_of_kind(page: str, kind: str) -> str:
+    """The page's own file, told where its data come from."""
+    if LIVE not in page:
+        raise ValueError(f"index.html must say {LIVE}")
+    return page.replace(LIVE, LIVE.replace("live", kind))
+
+
+def json_answer(value: Any, tag: str | None = None) -> Response:
+    """A value that may be another one next time."""
     headers = {"cache-control": "no-cache", **({"etag": tag} if tag else {})}
     return Response(dumps(value), media_type="application/json", headers=headers)
 
 
-def _missing(why: str) -> Response:
-    return Response(dumps({"error": why}), status_code=404, media_type="application/json")
-
-
-class _Headers:
-    """Adds the security headers to every answer, errors too."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
-
-
-class _Door:
-    """Lets in who may read.
-
-    With a token: the cookie that `/?token=…` sets; the token then leaves the address bar. Without: whoever speaks
-    to this machine by its own name, so that no web page elsewhere can reach it under a name of its own (DNS
-    rebinding).
-    """
-
-    def __init__(self, app: ASGIApp, token: str | None, host: str) -> None:
-        self.app, self.token = app, token
-        self.names = {"localhost", "127.0.0.1", "[::1]", host, f"[{host}]"}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        refusal = self._refusal(Request(scope))
-        if refusal is None:
-            await self.app(scope, receive, send)
-        else:
-            await refusal(scope, receive, send)
-
-    def _refusal(self, request: Request) -> Response | None:
-        if self.token is None:
-            name = request.headers.get("host", "").lower()
-            name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
-            return None if name in self.names else PlainTextResponse("unknown host name", 421)
-        given = parse_qs(request.url.query).get("token", [""])[0]
-        if self._is_token(given):
-            answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict")
-            return answer
-        if self._is_token(_cookie(request)):
-            return None
-        return PlainTextResponse("open the address with ?token=… that `vision-zero view` printed", 401)
-
-    def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), (self.token or "").encode())
-
-
-def _cookie(request: Request) -> str:
-    cookies: SimpleCookie = SimpleCookie()
-    try:
-        cookies.load(request.headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+def refused(why: str, status: int = 404) -> Response:
+    """What the page shows instead."""
+    return Response(dumps({"error": why}), status_code=status, media_type="application/json")

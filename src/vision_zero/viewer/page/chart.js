@@ -1,7 +1,7 @@
 "use strict";
 // A line chart over steps: bands, thresholds, stages behind, values under the mouse. Plain SVG.
 
-const CHART = { width: 620, height: 210, left: 52, right: 10, top: 10, bottom: 24 };
+const CHART = { width: 480, height: 200, left: 54, right: 8, top: 10, bottom: 24 };
 const HEADROOM = 0.08;
 const STAGE_NAMES = ["clue", "decision"];
 
@@ -18,14 +18,13 @@ function chart({ title, lines, levels = [], stages = [], format = number, stacke
   const scale = scales(lines, levels, span ?? [steps[0], steps.at(-1)], { log, share, stacked });
   const drawing = svg("svg", { viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img", "aria-label": title });
   drawing.append(...stages.map((s) => stageBand(s, scale)), ...axes(scale, format));
-  for (const level of levels) {
-    const y = scale.y(level.value);
-    drawing.append(
-      svg("line", { class: "level", x1: CHART.left, x2: CHART.width - CHART.right, y1: y, y2: y }),
-      svg("text", { class: "level-name", x: CHART.width - CHART.right - 2, y: level.below ? y + 12 : y - 4 }, level.label),
-    );
-  }
+  const right = CHART.width - CHART.right;
+  for (const { value } of levels)
+    drawing.append(svg("line", { class: "level", x1: CHART.left, x2: right, y1: scale.y(value), y2: scale.y(value) }));
   for (const line of stacked ? lines.toReversed() : lines) drawing.append(...drawn(line, scale, stacked));
+  // over the lines, or nobody could read them
+  for (const level of levels)
+    drawing.append(svg("text", { class: "level-name", x: right - 2, y: scale.y(level.value) + (level.below ? 13 : -5) }, level.label));
   const cursor = svg("line", { class: "cursor", y1: CHART.top, y2: CHART.height - CHART.bottom, visibility: "hidden" });
   drawing.append(cursor);
   const values = el("div", { class: "values", hidden: true });
@@ -90,7 +89,7 @@ function ticks({ low, high, log }) {
 }
 
 function axes(scale, format) {
-  const wanted = Math.max(1, Math.ceil((scale.last - scale.first) / 10));
+  const wanted = Math.max(1, Math.ceil((scale.last - scale.first) / 8));
   const every = [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10000].find((s) => s >= wanted) ?? wanted;
   const bottom = CHART.height - CHART.bottom;
   const marks = [];

@@ -3,7 +3,8 @@
 
 const BLINK_MS = 600;
 
-function gamePage(run, game, filters, rows) {
+/** `alone`: not one of a list. */
+function gamePage(run, game, filters, rows, { alone = false } = {}) {
   const state = { outlined: false, blinking: null, thoughts: false };
   const roles = Object.fromEntries(game.seats.map((s) => [s.index, s.role]));
   const node = el("article", { class: "game" });
@@ -36,18 +37,18 @@ function gamePage(run, game, filters, rows) {
   const twins = game.twins.length === 2;
   node.append(
     el("div", { class: "tools" },
-      el("button", { type: "button", "data-name": "previous", click: () => turnTo(-1) }, "← previous"),
-      el("button", { type: "button", "data-name": "next", click: () => turnTo(1) }, "next →"),
-      button("blink", "blink twins (b)", blink, twins),
-      button("outline", "outline differences (o)", outline, game.regions.length > 0),
-      button("thoughts", "all thoughts (t)", unfold, game.turns.some((t) => t.thought)),
-      el("a", { href: link(run.name, "games", filters) }, "back to the list")),
+      alone ? null : el("button", { type: "button", "data-name": "previous", click: () => turnTo(-1) }, "← previous"),
+      alone ? null : el("button", { type: "button", "data-name": "next", click: () => turnTo(1) }, "next →"),
+      button("blink", ["blink twins", el("kbd", {}, "b")], blink, twins),
+      button("outline", ["outline differences", el("kbd", {}, "o")], outline, game.regions.length > 0),
+      button("thoughts", ["all thoughts", el("kbd", {}, "t")], unfold, game.turns.some((t) => t.thought)),
+      alone ? null : el("a", { href: link(run.name, "games", filters) }, "back to the list")),
     verdict(game),
     seats(run, game),
     ...turns(game, roles),
     facts(game));
 
-  const keys = { ArrowRight: () => turnTo(1), ArrowLeft: () => turnTo(-1), b: () => twins && blink(), o: () => game.regions.length && outline(), t: unfold };
+  const keys = { ...(alone ? {} : { ArrowRight: () => turnTo(1), ArrowLeft: () => turnTo(-1) }), b: () => twins && blink(), o: () => game.regions.length && outline(), t: unfold };
   const key = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(SELECT|INPUT|TEXTAREA)$/.test(event.target.tagName)) return;
     if (Object.hasOwn(keys, event.key)) {
@@ -64,7 +65,7 @@ function verdict(game) {
   const votes = outcome.votes_received.map((v, k) => (Number(v) ? `${number(v)} against ${playerName(k)}` : null)).filter(Boolean);
   return el("p", { class: `verdict ${game.ending}` },
     el("b", {}, outcome.accused === null ? ENDINGS.tie : `${playerName(outcome.accused)} is accused: ${ENDINGS[game.ending]}`),
-    ` · ${outcome.voters} voters: ${[...votes, `N/A ${number(outcome.abstained)}`, `invalid ${number(outcome.invalid)}`].join(", ")}`);
+    el("span", { class: "note" }, `${outcome.voters} voters: ${[...votes, `N/A ${number(outcome.abstained)}`, `invalid ${number(outcome.invalid)}`].join(", ")}`));
 }
 
 function seats(run, game) {
@@ -73,6 +74,8 @@ function seats(run, game) {
       sight(run, game, seat.picture),
       el("figcaption", {},
         el("b", {}, playerName(seat.index)), " ", el("span", { class: "role" }, seat.role), " ",
+        seat.version === "human" ? el("span", { class: "accused" }, "a person") : null,
+        seat.index === game.outcome.accused ? el("span", { class: "accused" }, "accused") : null,
         spoken([seat.player, seat.version].filter((x) => x !== null && x !== undefined).join(" "), { class: "note" }),
         seat.reward === null ? null : el("span", { class: "figure" }, "reward ", signed(seat.reward))))));
 }

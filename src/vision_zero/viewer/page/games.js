@@ -18,7 +18,7 @@ function gamesPage(run, filters, rows) {
   const more = grow(run, filters, rows, body, end);
   const watcher = new IntersectionObserver((seen) => seen.some((s) => s.isIntersecting) && more(), { rootMargin: "400px" });
   watcher.observe(end);
-  return { node: el("section", {}, controls, table, end), stop: () => watcher.disconnect() };
+  return { node: el("section", {}, controls, el("div", { class: "card scroll" }, table), end), stop: () => watcher.disconnect() };
 }
 
 /** What adds the next page of rows; it looks on from where it stopped. */

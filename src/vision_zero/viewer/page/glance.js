@@ -48,11 +48,13 @@ function stagesOf(metrics) {
 
 function glance(runs, pick) {
   const single = runs.length === 1;
-  const stages = single ? stagesOf(runs[0].metrics) : [];
+  const [first] = runs;
+  if (single && !first.metrics.length) return unmeasured(first);
+  const stages = single ? stagesOf(first.metrics) : [];
   const all = runs.flatMap((run) => run.metrics.map((m) => m.step));
   const span = [Math.min(...all), Math.max(...all)];
   const charts = PANELS.map((panel) => {
-    const settings = runs[0].info.config?.credit?.stages;
+    const settings = first.info.config?.credit?.stages;
     const measured = single && settings?.schedule === "measured" && panel.levels;
     const levels = measured ? panel.levels(settings).filter((level) => Number.isFinite(level.value)) : [];
     const format = panel.share || panel.percent ? percent : number;
@@ -61,10 +63,36 @@ function glance(runs, pick) {
   return el(
     "div",
     { class: "glance" },
-    runs.map((run) => timeline(run, single)),
-    el("div", { class: "charts" }, charts, single ? secondsChart(runs[0].metrics, pick) : secondsCompared(runs)),
-    single ? settingsTable(runs[0]) : null,
+    single ? tiles(first) : differences(runs),
+    single ? timeline(first) : timelines(runs),
+    heldOut(runs),
+    el("div", { class: "charts" }, charts, single ? secondsChart(first.metrics, pick) : secondsCompared(runs)),
+    single ? settingsTable(first) : null,
   );
+}
+
+/** Games without training, as an arena's or those with people. */
+function unmeasured(run) {
+  const games = run.with_games.length;
+  return el("div", { class: "glance" },
+    el("p", { class: "note" }, games ? "No training here, only games." : "Nothing was measured yet: the first step is being played."),
+    settingsTable(run));
+}
+
+const FIGURES = [
+  ["win/civilian", "games won by civilians", percent, "civilian"], ["win/spy", "by the spy", percent, "spy"], ["votes/accuracy", "votes that name the spy", percent],
+  ["votes/na", "votes that abstain", percent], ["update/kl", "KL to the start", number], ["update/entropy", "entropy", number], ["seconds/step", "seconds a step", number],
+];
+const RECENT = 5;
+
+/** The latest figures, averaged over a few steps since single ones are noisy. */
+function tiles(run) {
+  const recent = run.metrics.slice(-RECENT);
+  const found = FIGURES.map(([key, label, format, kind]) => {
+    const values = recent.map((m) => Number(m[key] ?? NaN)).filter(Number.isFinite);
+    return values.length ? el("div", { class: `tile ${kind ?? ""}` }, el("b", {}, format(values.reduce((a, b) => a + b) / values.length)), el("span", {}, label)) : null;
+  });
+  return el("section", { class: "card numbers", title: `averages of the last ${recent.length} steps` }, el("div", { class: "tiles" }, found));
 }
 
 function linesOf(panel, runs) {
@@ -84,29 +112,30 @@ function linesOf(panel, runs) {
   );
 }
 
-function timeline(run, single) {
-  const stages = stagesOf(run.metrics);
-  if (!stages.length) return null;
-  const first = stages[0].from;
-  const total = stages.at(-1).to - first + 1;
-  const switches = run.metrics.filter((m) => m[SWITCH]);
-  const width = 1000;
-  const x = (step) => ((step - first) / total) * width;
-  const blocks = stages.map(({ from, to, stage }) => {
-    const kind = STAGE_NAMES.includes(stage) ? stage : "other";
-    const wide = x(to + 1) - x(from);
-    const why = switches.find((m) => m.step === from - 1)?.[SWITCH];
-    return svg("g", {},
-      svg("title", {}, `${stage} stage, steps ${from} to ${to}${why ? `\n${why}` : ""}`),
-      svg("rect", { class: `stage solid ${kind}`, x: x(from), y: 0, width: wide, height: 26 }),
-      wide > 90 ? svg("text", { class: "stage-name", x: x(from) + wide / 2, y: 17 }, `${stage} ${from}–${to}`) : null);
-  });
-  const reasons = switches.map((m) =>
-    el("li", {}, single ? el("a", { href: link(run.name, "games", { step: m.step }) }, `step ${m.step}`) : `step ${m.step}`, " ", spoken(m[SWITCH])));
-  return el("section", { class: "timeline" },
-    el("h2", {}, single ? "Stages" : `Stages of ${run.name}`),
-    svg("svg", { viewBox: `0 0 ${width} 26`, class: "strip", preserveAspectRatio: "none", role: "img", "aria-label": "stages" }, blocks),
+function timeline(run) {
+  if (!stagesOf(run.metrics).length) return null;
+  const reasons = run.metrics.filter((m) => m[SWITCH]).map((m) =>
+    el("li", {}, el("a", { href: link(run.name, "games", { step: m.step }) }, `step ${m.step}`), " ", spoken(m[SWITCH])));
+  return el("section", { class: "timeline card" },
+    el("h2", {}, "Stages"),
+    strip(run),
     reasons.length ? el("ol", { class: "switches" }, reasons) : el("p", { class: "note" }, "no switch yet"));
+}
+
+function timelines(runs) {
+  const rows = runs.filter((run) => stagesOf(run.metrics).length).map((run) => [el("p", {}, swatch({ tone: runs.indexOf(run) }), spoken(run.name)), strip(run)]);
+  return rows.length ? el("section", { class: "timeline card" }, el("h2", {}, "Stages"), rows) : null;
+}
+
+/** Stages in proportion to their steps; why each began is told when it is pointed at. */
+function strip(run) {
+  return el("div", { class: "strip" }, stagesOf(run.metrics).map(({ from, to, stage }) => {
+    const why = run.metrics.find((m) => m.step === from - 1)?.[SWITCH];
+    const title = `${stage} stage, steps ${from} to ${to}${why ? `\n${why}` : ""}`;
+    const block = el("a", { class: STAGE_NAMES.includes(stage) ? stage : "other", title, href: link(run.name, "games", { step: from }) }, `${stage} ${from}–${to}`);
+    block.style.flex = `${to + 1 - from} 1 0`;
+    return block;
+  }));
 }
 
 function secondsChart(metrics, pick) {
@@ -124,15 +153,29 @@ function secondsCompared(runs) {
   return chart({ title: "Seconds of a step", lines: linesOf({ lines: [["seconds/step", "step"]] }, runs), format: (v) => `${number(v)} s` });
 }
 
+/** Every leaf of a tree of settings. Example: `[["credit.beta", "0.1"], …]` */
+function leaves(tree, prefix = "") {
+  return Object.entries(tree ?? {}).flatMap(([key, value]) =>
+    value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length
+      ? leaves(value, `${prefix}${key}.`)
+      : [[prefix + key, JSON.stringify(value)]]);
+}
+
 function settingsTable(run) {
-  const rows = [];
-  const walk = (tree, prefix) => {
-    for (const [key, value] of Object.entries(tree ?? {}))
-      if (value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length) walk(value, `${prefix}${key}.`);
-      else rows.push(el("tr", {}, el("th", {}, spoken(prefix + key)), el("td", {}, spoken(JSON.stringify(value)))));
-  };
   const { config, ...rest } = run.info;
-  walk(rest, "");
-  walk(config, "config.");
-  return el("details", { class: "settings" }, el("summary", {}, "Settings and versions"), el("table", {}, rows));
+  const rows = leaves({ ...rest, config }).map(([key, value]) => el("tr", {}, el("th", {}, spoken(key)), el("td", {}, spoken(value))));
+  return el("details", { class: "settings card" }, el("summary", {}, "Settings and versions"), el("div", { class: "scroll" }, el("table", {}, rows)));
+}
+
+/** What tells the recipes of several runs apart. */
+function differences(runs) {
+  const settings = runs.map((run) => new Map(leaves(run.info.config)));
+  const keys = [...new Set(settings.flatMap((s) => [...s.keys()]))].filter((key) => new Set(settings.map((s) => s.get(key))).size > 1);
+  return el("section", { class: "card differences" },
+    el("h2", {}, "Settings that differ"),
+    keys.length
+      ? el("div", { class: "scroll" }, el("table", {},
+        el("thead", {}, el("tr", {}, el("th", {}), runs.map((run, k) => el("th", {}, swatch({ tone: k }), spoken(run.name))))),
+        el("tbody", {}, keys.map((key) => el("tr", {}, el("th", {}, spoken(key)), settings.map((s) => el("td", {}, spoken(s.get(key) ?? "–"))))))))
+      : el("p", { class: "note" }, "none"));
 }

@@ -3,7 +3,8 @@
 // call `deliver` (a page opened from disk may load nothing else). Addresses are the same.
 
 const source = (() => {
-  const live = document.querySelector('meta[name="vision-zero"]').content === "live";
+  const kind = document.querySelector('meta[name="vision-zero"]').content; // "live", "table" (live, with a seat), "static"
+  const live = kind !== "static";
   const awaited = new Map();
 
   window.deliver = (address, value) => awaited.get(address)?.resolve(value);
@@ -51,7 +52,7 @@ const source = (() => {
 
   const run = (name) => `runs/${encodeURIComponent(name)}`;
   const picture = (name, sha) => `data/${run(name)}/pictures/${sha}`;
-  return { live, get, watch, run, picture };
+  return { live, seated: kind === "table", get, watch, run, picture };
 })();
 
 const SECONDS_BETWEEN_LOOKS = 3;
