@@ -63,7 +63,7 @@ def print_report(store: RunStore, result: HeldOutResult | None, console: Console
             console.print(line, soft_wrap=True, highlight=False)
     console.rule("where things are, and what to try next")
     for what, where in next_steps(store):
-        console.print(f"{what:<28}{where}", soft_wrap=True, highlight=False)
+        console.print(f"{what:<32}{where}", soft_wrap=True, highlight=False)
 
 
 def next_steps(store: RunStore) -> list[tuple[str, str]]:
@@ -72,7 +72,7 @@ def next_steps(store: RunStore) -> list[tuple[str, str]]:
     steps = [
         ("curves, a game on one sheet", f"{path / 'curves.png'}, {path / 'game.png'}"),
         ("the run in the browser", f"vision-zero view {path}"),
-        ("read its games here", f"vision-zero replay {path} --outcome escaped"),
+        ("read its games here", f"vision-zero replay {path}"),
     ]
     if saved is None:
         return steps
