@@ -103,13 +103,12 @@ def check(folder: Folder) -> None:
     from rich.text import Text
 
     from vision_zero.pairs.bar import with_bar
-    from vision_zero.pairs.folder import lost_twins, read_folder
+    from vision_zero.pairs.folder import count_folder, lost_twins, read_folder
     from vision_zero.pairs.make import missing_pairs
     from vision_zero.types import ImagePair
 
     pictures = _pictures(folder)
-    total = sum(1 for _ in pictures.glob("*_original.*")) if pictures.is_dir() else None
-    items = list(with_bar(read_folder(pictures), "pairs", total))
+    items = list(with_bar(read_folder(pictures), "pairs", count_folder(pictures)))
     pairs = [item for item in items if isinstance(item, ImagePair)]
     problems = [item for item in items if not isinstance(item, ImagePair)]
     problems += [*lost_twins(pictures), *missing_pairs(folder)]

@@ -11,8 +11,8 @@ import typer
 from vision_zero.errors import UserError
 
 if TYPE_CHECKING:
+    from vision_zero.pairs.importers import Reader
     from vision_zero.pairs.reading import Problem
-    from vision_zero.types import ImagePair
 
 import_app = typer.Typer(no_args_is_help=True, help="Bring published sets, and your own, into a folder of pairs.")
 
@@ -153,23 +153,24 @@ def export(
     from vision_zero.pairs.export import export_pairs, remake_command
     from vision_zero.pairs.importers.folders import read_published
 
-    items = with_bar(read_published(folder), "pairs", sum(1 for _ in folder.rglob("*_original.*")))
-    done = export_pairs(items, out, title or folder.resolve().name, remake or remake_command(folder))
+    reader = read_published(folder)
+    remake = remake or remake_command(folder)
+    done = export_pairs(with_bar(reader, "pairs", reader.total), out, title or folder.resolve().name, remake)
     typer.echo(f"{done.counts['train']} train and {done.counts['held_out']} held-out rows in {out}")
     _list_problems(done.problems)
 
 
-def _import(
-    items: Iterable[ImagePair | Problem], out: Path, origin: dict[str, Any], limit: int | None, licence: str
-) -> None:
+def _import(reader: Reader, out: Path, origin: dict[str, Any], limit: int | None, licence: str) -> None:
     from vision_zero.pairs.bar import progress
     from vision_zero.pairs.importers.write import import_pairs
     from vision_zero.types import ImagePair
 
+    # a limit is one of pairs; without one, what cannot be used is progress too
+    limited = limit is not None and (reader.total is None or limit < reader.total)
     with progress("pairs") as bar:
-        task = bar.add_task("", total=limit)
+        task = bar.add_task("", total=limit if limited else reader.total)
         done = import_pairs(
-            items, out, origin, limit, licence, lambda item: bar.advance(task, isinstance(item, ImagePair))
+            reader, out, origin, limit, licence, lambda i: bar.advance(task, not limited or isinstance(i, ImagePair))
         )
     typer.echo(f"{done.pairs} pairs and {done.singles} single pictures in {out}, {len(done.problems)} left out")
     _list_problems(done.problems)

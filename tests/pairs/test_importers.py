@@ -82,7 +82,9 @@ def test_the_vision_zero_sets(tmp_path: Path) -> None:
             "real/photo8_original.jpg": file_of((200, 1, 1), format="JPEG")[:80],
         },
     )
-    clevr, real, broken = read_published(tmp_path)
+    reader = read_published(tmp_path)
+    clevr, real, broken = reader
+    assert reader.total == 3
     assert isinstance(clevr, ImagePair)
     assert clevr.changes == (Change("object 0", {"color": "red"}, {"color": "blue"}),)
     assert isinstance(real, ImagePair)
@@ -90,7 +92,15 @@ def test_the_vision_zero_sets(tmp_path: Path) -> None:
     assert isinstance(broken, Problem)
     assert broken.file.endswith("photo8_original.jpg")
     with pytest.raises(UserError, match="holds no picture named"):
-        list(read_published(tmp_path / "output" / "replacement_scenes"))
+        read_published(tmp_path / "output" / "replacement_scenes")
+
+
+def test_equal_names_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    both = {"original": file_of((1, 1, 1)), "modified": file_of((2, 2, 2))}
+    names = ("chart/1", "chart/2", "real/part/1")
+    lay(tmp_path, {f"{name}_{which}.png": data for name in names for which, data in both.items()})
+    assert [p.id for p in good(read_published(tmp_path))] == ["chart/1", "2", "real/part/1"]
+    assert import_pairs(read_published(tmp_path), tmp_path / "out", {"kind": "x"}).pairs == 3
 
 
 def test_two_folders(tmp_path: Path) -> None:
@@ -107,7 +117,9 @@ def test_two_folders(tmp_path: Path) -> None:
             "b/odd.png": file_of((9, 1, 1), (8, 12)),
         },
     )
-    items = list(read_two_folders(tmp_path / "a", tmp_path / "b"))
+    reader = read_two_folders(tmp_path / "a", tmp_path / "b")
+    items = list(reader)
+    assert reader.total == len(items) == 5
     assert [p.id for p in good(items)] == ["sub/y", "x"]
     assert {Path(p.file).name: p.reason.split(" in ")[0] for p in bad(items)} == {
         "alone.png": "has no twin of that name",
@@ -133,7 +145,9 @@ def test_lists_of_pairs(tmp_path: Path) -> None:
     text = "\n".join([*(json.dumps(line) for line in lines), "{", "[1]", "", ""])
     root = lay(tmp_path / "set", {"p/a.png": file_of((1, 1, 1)), "p/b.png": file_of((2, 2, 2)), "pairs.jsonl": text})
     (tmp_path / "secret.png").write_bytes(file_of((5, 5, 5)))
-    items = list(read_jsonl(root / "pairs.jsonl"))
+    reader = read_jsonl(root / "pairs.jsonl")
+    items = list(reader)
+    assert reader.total == len(items) == 9
     one, single = good(items)
     assert (one.id, one.licence) == ("one", "MIT")
     assert one.changes == (Change("sky", {"color": "blue"}, {"color": "red"}),)
@@ -196,7 +210,9 @@ def imgedit(tmp_path: Path) -> Path:
 
 
 def test_imgedit_pairs_come_out_of_split_tars(imgedit: Path) -> None:
-    items = list(read_imgedit(imgedit))
+    reader = read_imgedit(imgedit)
+    items = list(reader)
+    assert reader.total == len(items) == 9
     assert [p.id for p in good(items)] == [f"remove_part1-00000{i}" for i in (1, 2, 3, 5)]
     for i, found in enumerate(good(items)[:3]):
         assert found.original.data == file_of((i, 0, 0), (40, 30))
@@ -212,7 +228,9 @@ def test_imgedit_pairs_come_out_of_split_tars(imgedit: Path) -> None:
 
 def test_imgedit_tasks_are_chosen_and_turns_are_pairs(imgedit: Path) -> None:
     assert [p.id for p in good(read_imgedit(imgedit, ["multi"]))] == ["multi_part0-000001-0", "multi_part0-000001-1"]
-    assert len(good(read_imgedit(imgedit, None))) == 6
+    everything = read_imgedit(imgedit, None)
+    assert len(good(everything)) == 6
+    assert everything.total == 9 + 2
     with pytest.raises(UserError, match="it has multi, remove"):
         list(read_imgedit(imgedit, ["style"]))
 
@@ -223,6 +241,12 @@ def test_missing_and_cut_parts_are_named(imgedit: Path) -> None:
     last.write_bytes(b"\xff" * 2000 + whole[2000:])
     middle_data = middle.read_bytes()
     middle.unlink()
+    table = imgedit / "Parquet" / "remove_part1.parquet"
+    whole_table = table.read_bytes()
+    table.write_bytes(whole_table[:-20])
+    with pytest.raises(UserError, match=r"remove_part1\.parquet is not a whole parquet table"):
+        read_imgedit(imgedit)
+    table.write_bytes(whole_table)
     with pytest.raises(UserError, match="leave gaps"):
         PictureStore(imgedit)
     middle.write_bytes(middle_data[:-700])
@@ -255,7 +279,9 @@ def chartqa(tmp_path: Path) -> Path:
 
 def test_chartqa_tables_are_drawn_as_pairs(chartqa: Path) -> None:
     config = ChartPairs(kind="charts", width=320, height=240)
-    items = list(read_chartqa_tables(chartqa.parent, ["val"], 3, config))
+    reader = read_chartqa_tables(chartqa.parent, ["val"], 3, config)
+    items = list(reader)
+    assert reader.total == len(items) == 4
     first, second = good(items)
     assert (first.id, second.id) == ("val-1", "val-2")
     assert second.original.facts is not None
@@ -319,9 +345,9 @@ def test_what_is_exported_comes_back_whole(tmp_path: Path) -> None:
         "held_out": sum(is_held_out(p.id) for p in pairs),
     }
     assert done.problems == [Problem("x.png", "is empty")]
-    back = [
-        p for split in ("train", "held_out") for p in read_hub(str(tmp_path / "set"), "original", "modified", split)
-    ]
+    readers = [read_hub(str(tmp_path / "set"), "original", "modified", split) for split in ("train", "held_out")]
+    back = [p for reader in readers for p in reader]
+    assert [r.total for r in readers] == list(done.counts.values())
     assert sorted(good(back), key=lambda p: p.id) == pairs
     assert all(
         b.original.facts == a.original.facts for a, b in zip(pairs, sorted(good(back), key=lambda p: p.id), strict=True)
@@ -331,7 +357,7 @@ def test_what_is_exported_comes_back_whole(tmp_path: Path) -> None:
     assert row["original"].size == (12, 8)
     card = (tmp_path / "set" / "README.md").read_text()
     counts = ["40 pairs", "1 single", f"| train | {done.counts['train']} |", "- drawn (21)", "- made (20)"]
-    for text in ("# My set", *counts, "- CC0-1.0 (40)", "- not stated", "vision-zero pairs make x"):
+    for text in ("# My set", "license: other\n", *counts, "- CC0-1.0 (40)", "- not stated", "vision-zero pairs make x"):
         assert text in card
 
 
@@ -342,6 +368,7 @@ def test_exports_are_equal_byte_for_byte_and_never_mixed(tmp_path: Path) -> None
         export_pairs(pairs, tmp_path / name, "t", "c")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 3
+    assert "license: cc0-1.0\n" in (tmp_path / "a" / "README.md").read_text()
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
     assert not (tmp_path / ".a.partial").exists()
     with pytest.raises(UserError, match="is not empty"):

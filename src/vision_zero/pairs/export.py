@@ -23,6 +23,8 @@ _GROUP = 64
 _SHARD_BYTES = 400 << 20
 _TEXTS = ("id", "changes", "original_facts", "modified_facts", "source", "licence")
 _PICTURES = ("original", "modified")
+_LICENCES = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit"})
+"""Licences that the Hub knows by these names, and that are not called `other` in the head of a card."""
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Exported:
     singles: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    """Of pictures, by split."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -68,7 +72,9 @@ def export_pairs(items: Iterable[ImagePair | Problem], out: Path, title: str, re
             done.problems.append(item)
             continue
         split: Split = "held_out" if is_held_out(item.id) else "train"
-        shards[split].add(_row(item))
+        row = _row(item)
+        shards[split].add(row)
+        done.bytes[split] += _bytes(row)
         done.counts[split] += 1
         done.singles += item.modified is None
         done.sources[item.source] += 1
@@ -116,7 +122,7 @@ class _Shards:
 
     def add(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
-        self._bytes += sum(len(row[c]["bytes"]) for c in _PICTURES if row[c])
+        self._bytes += _bytes(row)
         if len(self._rows) == _GROUP:
             self._flush()
         if self._bytes >= _SHARD_BYTES:
@@ -137,6 +143,10 @@ class _Shards:
             self._writer = self._parquet.ParquetWriter(file, self._schema)
         self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []
+
+
+def _bytes(row: dict[str, Any]) -> int:
+    return sum(len(row[c]["bytes"]) for c in _PICTURES if row[c])
 
 
 def _row(pair: ImagePair) -> dict[str, Any]:
@@ -162,8 +172,15 @@ def _text(value: Any) -> str | None:
 
 def _card(done: Exported, title: str, remake: str) -> str:
     splits = [split for split, count in done.counts.items() if count]
+    known = done.licences.keys() - {""}
+    licence = min(known).lower() if len(known) == 1 and "" not in done.licences else ""
     head = {
         "pretty_name": title,
+        **({"license": licence if licence in _LICENCES else "other"} if known else {}),
+        # says how many rows there are before one is read
+        "dataset_info": {
+            "splits": [{"name": s, "num_bytes": done.bytes[s], "num_examples": done.counts[s]} for s in splits]
+        },
         "configs": [
             {"config_name": "default", "data_files": [{"split": s, "path": f"data/{s}-*.parquet"} for s in splits]}
         ],

@@ -105,6 +105,11 @@ def read_folder(path: Path) -> Iterator[ImagePair | Problem]:
         yield _try(path, name, files)
 
 
+def count_folder(path: Path) -> int:
+    """How many items `read_folder` gives. Raises `UserError` if there is no such folder."""
+    return sum(map(len, _search(path)))
+
+
 def check_folder(path: Path) -> list[Problem]:
     """Read every pair of a folder; what is wrong with it, file by file. Raises `UserError` without such a folder."""
     return [*(item for item in read_folder(path) if isinstance(item, Problem)), *lost_twins(path)]

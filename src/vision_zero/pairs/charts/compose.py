@@ -17,7 +17,8 @@ from vision_zero.pairs.charts.layout import Layout, is_clear, lay_out
 from vision_zero.pairs.charts.marks import draw_marks, least_seen
 from vision_zero.pairs.charts.styles import Font, look
 from vision_zero.pairs.charts.tables import Table, suitable_kinds
-from vision_zero.types import Change
+from vision_zero.pairs.made import png_picture
+from vision_zero.types import Change, Picture
 
 LEAST_PIXELS = 6.0
 LEAST_DEGREES = 12.0
@@ -48,6 +49,14 @@ class ChartPair:
                 canvas.draw(draw_marks(chart, self.layout.plot, em))
                 pictures.append(canvas.pixels())
         return pictures[0], pictures[1]
+
+
+def pictures_of(pair: ChartPair) -> tuple[Picture, Picture] | None:
+    """Both pictures, their charts as facts; None if too few of their pixels differ."""
+    before, after = pair.pixels()
+    if not differs_enough(before, after):
+        return None
+    return png_picture(before, pair.original.facts()), png_picture(after, pair.modified.facts())
 
 
 def chart_from_table(table: Table, rng: Random, config: ChartPairs, fonts: Sequence[Font]) -> ChartPair | None:

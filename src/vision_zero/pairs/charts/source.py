@@ -13,12 +13,12 @@ import matplotlib
 from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs.base import Split
-from vision_zero.pairs.charts.compose import ChartPair, chart_from_table, compose, differs_enough
+from vision_zero.pairs.charts.compose import ChartPair, chart_from_table, compose, pictures_of
 from vision_zero.pairs.charts.styles import find_font, print_of
 from vision_zero.pairs.charts.synthetic import make_table
 from vision_zero.pairs.charts.tables import Table, suitable_kinds, table_from_cells
 from vision_zero.pairs.folder import is_held_out
-from vision_zero.pairs.made import MadeSource, png_picture
+from vision_zero.pairs.made import MadeSource
 from vision_zero.seeds import derive_seed
 from vision_zero.types import ImagePair
 
@@ -61,20 +61,10 @@ class ChartsSource(MadeSource):
         rng = Random(derive_seed(self.seed, "charts", self.split, index))
         for _ in range(_TRIES):
             pair = self._try(rng)
-            if pair is None:
-                continue
-            before, after = pair.pixels()
-            if differs_enough(before, after):
+            pictures = pair and pictures_of(pair)
+            if pair and pictures:
                 name = f"chart-{self.split}-{self.seed}-{index:06d}"
-                original, modified = pair.original.facts(), pair.modified.facts()
-                return ImagePair(
-                    name,
-                    png_picture(before, original),
-                    png_picture(after, modified),
-                    pair.changes,
-                    "charts",
-                    "CC0-1.0" if self._files is None else "",
-                )
+                return ImagePair(name, *pictures, pair.changes, "charts", "CC0-1.0" if self._files is None else "")
         raise UserError(
             f"no legible chart of {self.config.width}x{self.config.height} with {self.config.changes} changes of at "
             f"least {self.config.least_change:.0%} came out in {_TRIES} tries: use larger pictures (240x160 or more), "

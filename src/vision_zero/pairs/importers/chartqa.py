@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,10 +12,10 @@ from typing import Literal
 
 from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
-from vision_zero.pairs.charts.compose import ChartPair, chart_from_table, differs_enough
-from vision_zero.pairs.charts.styles import find_font
+from vision_zero.pairs.charts.compose import chart_from_table, pictures_of
+from vision_zero.pairs.charts.styles import Font, find_font
 from vision_zero.pairs.charts.tables import Table, table_from_cells
-from vision_zero.pairs.made import png_picture
+from vision_zero.pairs.importers import Reader
 from vision_zero.pairs.reading import BadFile, Problem, read_bytes, read_picture
 from vision_zero.seeds import derive_seed
 from vision_zero.types import ImagePair
@@ -33,58 +33,63 @@ _KINDS = {
 """Type in an annotation -> kinds that draw the table in the same manner."""
 
 
-def read_chartqa_tables(
-    path: Path, parts: Sequence[Part], seed: int, config: ChartPairs
-) -> Iterator[ImagePair | Problem]:
+def read_chartqa_tables(path: Path, parts: Sequence[Part], seed: int, config: ChartPairs) -> Reader:
     """A pair for each `PART/tables/NAME.csv`, drawn by us; titles and kinds as `PART/annotations/NAME.json` has them.
 
     ChartQA has no twins, and its pictures cannot be changed so that nothing shows. The pair of a table depends on
-    its bytes, `seed` and `config`. Where no chart of the annotated kind comes out well another kind is drawn.
+    its bytes, `seed` and `config`. Where no chart of the annotated kind comes out well another kind is drawn. Raises
+    `UserError` if there are no such tables, or a font is missing.
     """
     fonts = [find_font(name) for name in config.fonts]
-    for part in _parts(path, parts, "tables"):
-        for file in sorted((part / "tables").glob("*.csv")):
+    return _each(
+        _parts(path, parts, "tables"), "tables/*.csv", lambda part, file: _drawn(part, file, seed, config, fonts)
+    )
+
+
+def read_chartqa_pictures(path: Path, parts: Sequence[Part]) -> Reader:
+    """Each `PART/png/NAME.png` as a single picture; its table, if there is one, is its facts.
+
+    Raises `UserError` if there are no such pictures.
+    """
+    return _each(_parts(path, parts, "png"), "png/*.png", _as_it_is)
+
+
+def _each(parts: Sequence[Path], pattern: str, read: Callable[[Path, Path], ImagePair]) -> Reader:
+    files = [(part, file) for part in parts for file in sorted(part.glob(pattern))]
+
+    def items() -> Iterator[ImagePair | Problem]:
+        for part, file in files:
             try:
-                data = read_bytes(part, f"tables/{file.name}")
-                table = _table(file, data)
-                title, kinds = _annotation(part, file.stem)
-                pair = None
-                for kinds_now in filter(None, (kinds, config.charts)):
-                    rng = Random(derive_seed(seed, "chartqa", file.name, data.decode("utf-8-sig")))
-                    narrowed = config.model_copy(update={"charts": tuple(k for k in kinds_now if k in config.charts)})
-                    titled = replace(table, title=title) if title else table
-                    pair = _first(titled, rng, narrowed, fonts)
-                    if pair is not None:
-                        break
-                if pair is None:
-                    raise BadFile(file, "no legible chart of it came out")
+                yield read(part, file)
             except BadFile as e:
                 yield e.problem
-                continue
-            yield pair_of(pair, f"{part.name}-{file.stem}")
+
+    return Reader(items(), len(files))
 
 
-def read_chartqa_pictures(path: Path, parts: Sequence[Part]) -> Iterator[ImagePair | Problem]:
-    """Each `PART/png/NAME.png` as a single picture; its table, if there is one, is its facts."""
-    for part in _parts(path, parts, "png"):
-        for file in sorted((part / "png").glob("*.png")):
-            try:
-                facts = None
-                if (part / "tables" / f"{file.stem}.csv").exists():
-                    rows = _cells(part / "tables" / f"{file.stem}.csv", read_bytes(part, f"tables/{file.stem}.csv"))
-                    facts = {"cells": rows}
-                picture = read_picture(part, f"png/{file.name}", facts).picture
-            except BadFile as e:
-                yield e.problem
-                continue
-            yield ImagePair(f"{part.name}-{file.stem}", picture, None, (), SOURCE)
+def _drawn(part: Path, file: Path, seed: int, config: ChartPairs, fonts: Sequence[Font]) -> ImagePair:
+    data = read_bytes(part, f"tables/{file.name}")
+    table = _table(file, data)
+    title, kinds = _annotation(part, file.stem)
+    if title:
+        table = replace(table, title=title)
+    for kinds_now in filter(None, (kinds, config.charts)):
+        rng = Random(derive_seed(seed, "chartqa", file.name, data.decode("utf-8-sig")))
+        narrowed = config.model_copy(update={"charts": tuple(k for k in kinds_now if k in config.charts)})
+        for _ in range(_TRIES):
+            pair = chart_from_table(table, rng, narrowed, fonts)
+            pictures = pair and pictures_of(pair)
+            if pair and pictures:
+                return ImagePair(f"{part.name}-{file.stem}", *pictures, pair.changes, SOURCE)
+    raise BadFile(file, "no legible chart of it came out")
 
 
-def pair_of(pair: ChartPair, name: str) -> ImagePair:
-    """Drawn twins as a pair of pictures."""
-    before, after = pair.pixels()
-    facts = pair.original.facts(), pair.modified.facts()
-    return ImagePair(name, png_picture(before, facts[0]), png_picture(after, facts[1]), pair.changes, SOURCE)
+def _as_it_is(part: Path, file: Path) -> ImagePair:
+    table, facts = part / "tables" / f"{file.stem}.csv", None
+    if table.exists():
+        facts = {"cells": _cells(table, read_bytes(part, f"tables/{table.name}"))}
+    picture = read_picture(part, f"png/{file.name}", facts).picture
+    return ImagePair(f"{part.name}-{file.stem}", picture, None, (), SOURCE)
 
 
 def _parts(path: Path, parts: Sequence[Part], holding: str) -> list[Path]:
@@ -121,11 +126,3 @@ def _annotation(part: Path, name: str) -> tuple[str, tuple[str, ...]]:
         return str(text or ""), _KINDS.get(str(record.get("type")), ())
     except (ValueError, AttributeError, RecursionError) as e:
         raise BadFile(file, f"is not an annotation ({type(e).__name__}: {e}): mend or remove it") from e
-
-
-def _first(table: Table, rng: Random, config: ChartPairs, fonts: Sequence[object]) -> ChartPair | None:
-    for _ in range(_TRIES):
-        pair = chart_from_table(table, rng, config, fonts)  # type: ignore[arg-type]
-        if pair is not None and differs_enough(*pair.pixels()):
-            return pair
-    return None

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vision_zero.errors import UserError
-from vision_zero.pairs.folder import ORIGINAL, read_folder
+from vision_zero.pairs.folder import ORIGINAL, count_folder, read_folder
+from vision_zero.pairs.importers import Reader
 from vision_zero.pairs.reading import EXTENSIONS, BadFile, Problem, read_picture, twins
 from vision_zero.types import Change, ImagePair
 
 
-def read_published(path: Path) -> Iterator[ImagePair | Problem]:
+def read_published(path: Path) -> Reader:
     """Every `NAME_original` with its `NAME_modified` in a folder and those below, in the order of folders and names.
+
+    A name that several folders have is told apart by the folder's.
 
     That is how the three Vision-Zero sets are laid out (CLEVR: `output/replacement_images`, with the scenes beside).
     Raises `UserError` if there are none.
@@ -23,13 +28,31 @@ def read_published(path: Path) -> Iterator[ImagePair | Problem]:
     folders = sorted({file.parent for file in path.rglob(f"*{ORIGINAL}.*") if file.suffix.lower() in EXTENSIONS})
     if not folders:
         raise UserError(f"{path} holds no picture named *{ORIGINAL}.png, nor do the folders below it")
-    for folder in folders:
-        yield from read_folder(folder)
+    counts = Counter(file.name for folder in folders for file in folder.glob(f"*{ORIGINAL}.*"))
+    doubles = {name.rpartition(ORIGINAL)[0] for name, count in counts.items() if count > 1}
+
+    def items() -> Iterator[ImagePair | Problem]:
+        for folder in folders:
+            for item in read_folder(folder):
+                if isinstance(item, ImagePair) and item.id in doubles:
+                    item = replace(item, id=f"{folder.relative_to(path).as_posix()}/{item.id}")
+                yield item
+
+    return Reader(items(), sum(map(count_folder, folders)))
 
 
-def read_two_folders(originals: Path, modified: Path) -> Iterator[ImagePair | Problem]:
-    """Pictures of equal names in two folders (extensions may differ); those below are found by their relative names."""
+def read_two_folders(originals: Path, modified: Path) -> Reader:
+    """Pictures of equal names in two folders (extensions may differ); those below are found by their relative names.
+
+    Raises `UserError` if a folder is not there or has two pictures of one name.
+    """
     before, after = _pictures(originals), _pictures(modified)
+    return Reader(_twins(originals, modified, before, after), len(before | after))
+
+
+def _twins(
+    originals: Path, modified: Path, before: dict[str, str], after: dict[str, str]
+) -> Iterator[ImagePair | Problem]:
     for name in sorted(before | after):
         try:
             for here, there, files in ((originals, modified, before), (modified, originals, after)):
@@ -44,23 +67,27 @@ def read_two_folders(originals: Path, modified: Path) -> Iterator[ImagePair | Pr
         yield ImagePair(name, *pictures, source=f"{originals.name} and {modified.name}")
 
 
-def read_jsonl(file: Path) -> Iterator[ImagePair | Problem]:
+def read_jsonl(file: Path) -> Reader:
     """A line a pair: `{"original": "a.png", "modified": "b.png", "id": "x", "changes": [...], ...}`.
 
     Files are named relative to the folder of the JSONL file, and must lie in it. Only `original` is needed; without
     `modified` it is a single picture. `changes` is a list of `{"what", "before", "after"}`, `facts` of
-    `{"original", "modified"}`, `source` and `licence` are texts: what `vision-zero pairs make` writes.
+    `{"original", "modified"}`, `source` and `licence` are texts: what `vision-zero pairs make` writes. Raises
+    `UserError` if the file cannot be read.
     """
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as e:
         raise UserError(f"cannot read {file}: {e.strerror}") from e
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                yield _of_line(file, f"{file}, line {number}", number, line)
-            except BadFile as e:
-                yield e.problem
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return Reader((_try_line(file, number, line) for number, line in filled), len(filled))
+
+
+def _try_line(file: Path, number: int, line: bytes) -> ImagePair | Problem:
+    try:
+        return _of_line(file, f"{file}, line {number}", number, line)
+    except BadFile as e:
+        return e.problem
 
 
 def _of_line(file: Path, where: str, number: int, line: bytes) -> ImagePair:

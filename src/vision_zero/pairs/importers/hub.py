@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vision_zero.errors import UserError
+from vision_zero.pairs.importers import Reader
 from vision_zero.pairs.reading import BadFile, Problem, as_picture, twins
 from vision_zero.types import Change, ImagePair
 
@@ -19,7 +20,7 @@ def read_hub(
     subset: str | None = None,
     instruction: str | None = None,
     licence: str = "",
-) -> Iterator[ImagePair | Problem]:
+) -> Reader:
     """Row after row, streamed: nothing is fetched but what is read. `name` is a Hub id, or a folder of parquet files.
 
     `original`, `modified` and `instruction` are names of columns; without `modified` the pictures are single. What
@@ -42,11 +43,16 @@ def read_hub(
             rows = rows.cast_column(column, datasets.Image(decode=False))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as e:
         raise UserError(f"cannot open the dataset {name!r} (split {split!r}): {e}") from e
-    for number, row in enumerate(_read(rows, name)):
-        try:
-            yield _pair(name, number, row, original, modified, instruction, licence)
-        except BadFile as e:
-            yield e.problem
+
+    def items() -> Iterator[ImagePair | Problem]:
+        for number, row in enumerate(_read(rows, name)):
+            try:
+                yield _pair(name, number, row, original, modified, instruction, licence)
+            except BadFile as e:
+                yield e.problem
+
+    counts = rows.info.splits or {}
+    return Reader(items(), counts[split].num_examples if split in counts else None)
 
 
 def _read(rows: Any, name: str) -> Iterator[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vision_zero.errors import UserError
+from vision_zero.pairs.importers import Reader
 from vision_zero.pairs.importers.tars import PictureStore
 from vision_zero.pairs.reading import BadFile, Problem, as_picture, twins
 from vision_zero.types import Change, ImagePair
@@ -18,14 +19,15 @@ SOURCE = "ImgEdit"
 _BATCH = 256
 
 
-def read_imgedit(path: Path, tasks: Sequence[str] | None = TASKS) -> Iterator[ImagePair | Problem]:
+def read_imgedit(path: Path, tasks: Sequence[str] | None = TASKS) -> Reader:
     """The pairs of `Parquet/TASK_partN.parquet`, in the order of files and rows; all tasks if `tasks` is None.
 
     A row is `{input_images: [path], output_images: [path], prompt}`; a row of several turns has a list of such in
     `data`. Rows of several inputs or outputs are named and left out. Pictures are found below `path`, in folders
-    and in tar files. Raises `UserError` if there are no tables.
+    and in tar files. Raises `UserError` if there are no tables, or not all parts of a tar file.
     """
     try:
+        import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as e:
         raise UserError("reading parquet tables needs pyarrow: pip install 'vision-zero[data]'") from e
@@ -34,16 +36,34 @@ def read_imgedit(path: Path, tasks: Sequence[str] | None = TASKS) -> Iterator[Im
     if not chosen:
         known = ", ".join(sorted({_task(t) for t in tables})) or "none"
         raise UserError(f"{path} holds no parquet table of these tasks: it has {known}")
-    store = PictureStore(path)
+    files, total = {}, 0
+    for table in chosen:
+        try:
+            files[table] = parquet.ParquetFile(table)
+            total += _turns(files[table])
+        except (OSError, pyarrow.ArrowException) as e:
+            raise UserError(f"{table} is not a whole parquet table ({e}): fetch it again") from e
+    return Reader(_read(PictureStore(path), files), total)
+
+
+def _read(store: PictureStore, files: Mapping[Path, Any]) -> Iterator[ImagePair | Problem]:
     try:
-        for table in chosen:
+        for table, file in files.items():
             number = 0
-            for batch in parquet.ParquetFile(table).iter_batches(_BATCH):
+            for batch in file.iter_batches(_BATCH):
                 for row in batch.to_pylist():
                     number += 1
                     yield from _pairs(store, table, number, row)
     finally:
         store.close()
+
+
+def _turns(file: Any) -> int:
+    """How many edits a parquet table has: a row of several turns has a list of them."""
+    if "data" not in file.schema_arrow.names:
+        return int(file.metadata.num_rows)
+    batches = file.iter_batches(_BATCH, columns=["data"])
+    return sum(len(turns) if turns else 1 for batch in batches for turns in batch.column("data").to_pylist())
 
 
 def _task(table: Path) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vision_zero.errors import UserError
+from vision_zero.pairs.bar import progress
 from vision_zero.pairs.reading import EXTENSIONS, MOST_BYTES, BadFile, read_bytes
 
 _SPLIT = re.compile(r"(.+\.tar)\.split\.(\d+)")
@@ -82,8 +83,12 @@ class PictureStore:
                 splits.setdefault(str(file), []).append(file)
             elif file.suffix.lower() in EXTENSIONS:
                 self._add(file.relative_to(root).as_posix(), None)
-        for name, parts in splits.items():
-            self._open(name, parts)
+        sizes = [sum(part.stat().st_size for part in parts) for parts in splits.values()]
+        with progress("MB of tar files searched") as bar:
+            task = bar.add_task("", total=sum(sizes) >> 20)
+            for i, (name, parts) in enumerate(splits.items()):
+                for at in self._open(name, parts):
+                    bar.update(task, completed=(sum(sizes[:i]) + at) >> 20)
 
     def read(self, name: str) -> bytes:
         """The bytes of the picture that a table calls `name`. Raises `BadFile` if none or several fit."""
@@ -105,7 +110,8 @@ class PictureStore:
         self._where[name] = member
         self._by_basename.setdefault(PurePosixPath(name).name, []).append(name)
 
-    def _open(self, name: str, parts: list[Path]) -> None:
+    def _open(self, name: str, parts: list[Path]) -> Iterator[int]:
+        """Note the members of an archive; yields where each begins, in bytes."""
         numbers = [int(m[2]) for p in parts if (m := _SPLIT.fullmatch(p.name))]
         if numbers and sorted(numbers) != list(range(min(numbers), min(numbers) + len(numbers))):
             raise UserError(f"{name}: parts {sorted(numbers)} leave gaps: fetch the missing ones")
@@ -113,6 +119,7 @@ class PictureStore:
         try:
             with tarfile.open(fileobj=archive, mode="r:") as tar:
                 for item in tar:
+                    yield item.offset_data
                     # links are left out: what they mean is decided by who unpacks
                     if item.isreg() and PurePosixPath(item.name).suffix.lower() in EXTENSIONS:
                         self._add(item.name, _Member(len(self._archives), item.offset_data, item.size))
