@@ -19,17 +19,19 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
 PACKAGE = "vision_zero"
 
-FREE = {"types", "seeds", "errors", "config"}
+FREE = {"types", "seeds", "errors", "config", "lifeline"}
 """What every module may import. Among themselves they go by `EDGES`."""
 
 EDGES: dict[str, set[str]] = {
     "types": set(),
     "seeds": set(),
+    "lifeline": set(),
     "errors": set(),
     "config_pairs": set(),
     "config": {"errors", "config_pairs"},
     "distributed": set(),
     "launch": set(),
+    "preemption": set(),
     "pairs": set(),
     "games": set(),
     # a player that is a model needs the model's family and something that samples; the others only the game
@@ -52,6 +54,7 @@ EDGES: dict[str, set[str]] = {
     "doctor": {"models", "runs", "train"},
     "train": {
         "probe",
+        "preemption",
         "distributed",
         "pairs",
         "games",
@@ -84,6 +87,7 @@ EDGES: dict[str, set[str]] = {
         "tabletop",
         "train",
         "launch",
+        "preemption",
     },
 }
 """Module or room -> modules or rooms that it may import, besides `FREE` and its own room."""

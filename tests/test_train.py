@@ -1,14 +1,13 @@
-"""The loop on real pictures and real gradients: it learns, resumes bit for bit, and splits over processes."""
+"""The loop on real pictures and real gradients: it learns and splits over processes. That it resumes bit for bit is
+shown in `tests/test_restart.py`."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +78,6 @@ def weights(store: RunStore, step: int) -> dict[str, torch.Tensor]:
     return dict(AutoModelForImageTextToText.from_pretrained(model).state_dict())
 
 
-def contents(store: RunStore) -> dict[str, Any]:
-    """Everything that two equal runs must share, byte for byte where it is a file."""
-    files = {
-        str(p.relative_to(store.path)): p.read_bytes()
-        for part in ("checkpoints", "episodes", "images")
-        for p in sorted((store.path / part).rglob("*"))
-        if p.is_file()
-    }
-    metrics = [
-        {k: v for k, v in line.items() if not k.startswith(("seconds/", "speed/"))} for line in store.read_metrics()
-    ]
-    return {"metrics": metrics, **files}
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """An uninterrupted short run."""
@@ -136,26 +121,6 @@ def test_a_checkpoint_is_an_ordinary_model_folder(finished: RunStore) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(model)], check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert AutoProcessor.from_pretrained(model).tokenizer is not None
-
-
-def test_killed_and_resumed_equals_uninterrupted(finished: RunStore, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    with subprocess.Popen(command(path, short()), cwd=tmp_path) as process:
-        deadline = time.monotonic() + 300
-        metrics = path / "metrics.jsonl"
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert [p.name for p in (path / "checkpoints").glob("step-*")] == ["step-000002"]
-    again = [sys.executable, "-m", "vision_zero.cli", "resume", str(path)]
-    subprocess.run(again, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    resumed = contents(RunStore.open(path))
-    expected = contents(finished)
-    assert resumed.keys() == expected.keys()
-    for name, content in expected.items():
-        assert resumed[name] == content, name
 
 
 def test_two_processes_learn_what_one_learns(finished: RunStore, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate_cli import register as register_evaluation
+from vision_zero.lifeline import hold_on
 from vision_zero.pairs_cli import app as pairs_app
 from vision_zero.pairs_import_cli import register as register_imports
 from vision_zero.tabletop.command import play
@@ -75,7 +77,11 @@ def train(
     overrides: Overrides = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Directory of the run, new or empty.", show_default="runs/NAME-DATE-TIME"),
+        typer.Option(
+            metavar="DIR",
+            help="Directory of the run. If this run was begun there, it goes on.",
+            show_default="runs/NAME-DATE-TIME",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Train this many steps: short for --set steps=N.", show_default=False)
@@ -85,31 +91,57 @@ def train(
     """Train a model by self-play, as a recipe says.
 
     Everything goes into the run directory: settings, metrics, every game with its pictures, checkpoints.
-    Ctrl-C stops; `vision-zero resume RUN` goes on from the last checkpoint. The recipe's `processes` start
-    by themselves; on several machines use `torchrun` and --out.
+    Ctrl-C stops; `vision-zero resume RUN`, or the same command if it names --out, goes on from the last
+    checkpoint. SIGTERM saves at the end of the step and exits with 75. The recipe's `processes` start by
+    themselves; on several machines use `torchrun` and --out.
     """
     from vision_zero.config import load_config
+    from vision_zero.runs.changes import changed_settings, require_allowed
     from vision_zero.runs.store import RunStore
 
     config = load_config(recipe, [*(overrides or []), *([] if steps is None else [f"steps={steps}"])])
-    if int(os.environ.get("RANK", "0")) == 0:
-        if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError("several processes must agree on the directory of the run: give --out")
-        out = RunStore.create(Path("runs"), config, out).path
-    elif out is None:
+    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("several processes must agree on the directory of the run: give --out")
+    if out is not None and (out / "run.json").is_file():
+        store = RunStore.open(out)
+        how = f"`vision-zero resume {out}` goes on with those, or with --set A.B=C; or choose another --out"
+        require_allowed(changed_settings(store.settled, config), (), how)
+    elif int(os.environ.get("RANK", "0")) == 0:
+        out = RunStore.create(Path("runs"), config, out).path
+    assert out is not None
     _train(out, config, probe)
 
 
 @app.command()
-def resume(run: Run, probe: Probe = False) -> None:
+def resume(
+    run: Run,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Go on with another setting; may be repeated."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A.B", help="Take over this setting, edited in RUN/recipe.yaml; may be repeated."),
+    ] = None,
+    probe: Probe = False,
+) -> None:
     """Go on with a run that was stopped, from its last checkpoint.
 
-    What came after that checkpoint is played again: the run ends as if it had never been stopped.
+    What came after that checkpoint is played again: the run ends as if it had never been stopped. Settings
+    change only if they are named, and `run.json` keeps what was changed and when.
+
+    For example: `vision-zero resume runs/first --set steps=200`
     """
+    from vision_zero.config import load_config
+    from vision_zero.runs.changes import changed_settings, require_allowed
     from vision_zero.runs.store import RunStore
 
-    _train(run, RunStore.open(run).config, probe)
+    store = RunStore.open(run)
+    config = load_config(run / "recipe.yaml", overrides)
+    named = [*(item.partition("=")[0] for item in overrides or []), *(allow or [])]
+    how = f"put {run / 'recipe.yaml'} back, or name what may change: --allow A.B"
+    require_allowed(changed_settings(store.settled, config), named, how)
+    _train(run, config, probe, [*_options("--set", overrides), *_options("--allow", allow)])
 
 
 @app.command()
@@ -231,18 +263,28 @@ def nano_make(
     make(out=out, seed=seed, workers=workers)
 
 
-def _train(run: Path, config: Any, probe: bool) -> None:
-    """Go on with a run, a new one too, in as many processes as it wants."""
+def _options(name: str, values: list[str] | None) -> list[str]:
+    return [word for value in values or [] for word in (name, value)]
+
+
+def _train(run: Path, config: Any, probe: bool, changes: Sequence[str] = ()) -> None:
+    """Go on with a run, a new one too, in as many processes as it wants. `changes`: how `resume` was told of them."""
     from vision_zero.launch import is_launched, launch
 
     if config.processes > 1 and not is_launched():
-        if code := launch(["resume", str(run), *(["--probe"] if probe else [])], config.processes):
+        arguments = ["resume", str(run), *changes, *(["--probe"] if probe else [])]
+        if code := launch(arguments, config.processes):
             raise typer.Exit(code)
         return
+    from vision_zero.preemption import EXIT_CODE, Preempted
     from vision_zero.train import train as run_training
 
     try:
         run_training(config, run, probe=probe)
+    except Preempted as e:
+        if int(os.environ.get("RANK", "0")) == 0:
+            typer.echo(f"\nasked to leave; everything is saved, go on with: vision-zero resume {run}", err=True)
+        raise typer.Exit(EXIT_CODE) from e
     except KeyboardInterrupt as e:
         if int(os.environ.get("RANK", "0")) == 0:
             typer.echo(f"\nstopped; go on from the last checkpoint with: vision-zero resume {run}", err=True)
@@ -250,4 +292,5 @@ def _train(run: Path, config: Any, probe: bool) -> None:
 
 
 if __name__ == "__main__":
+    hold_on()
     sys.exit(app())

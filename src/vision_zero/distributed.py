@@ -28,6 +28,15 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether `flag` is true on any rank; the same answer on each. To be called by all of them."""
+    if world() == 1:
+        return flag
+    flags = [False] * world()
+    dist.all_gather_object(flags, flag)
+    return any(flags)
+
+
 def shard(items: Sequence[T]) -> list[T]:
     """This rank's part: every world-th item, so that parts differ by at most one item."""
     return list(items[rank() :: world()])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from vision_zero.lifeline import lifeline
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
+"""How long the others have for their last words when one process has failed."""
 
 
 def is_launched() -> bool:
@@ -21,7 +27,8 @@ def is_launched() -> bool:
 def launch(arguments: Sequence[str], processes: int) -> int:
     """Run `vision-zero ARGUMENTS` in `processes` processes that find each other; the exit code of the first that fails.
 
-    Rank 0 has the terminal; the others print errors only. When one fails or the user interrupts, all end.
+    Rank 0 has the terminal; the others print errors only. When one fails or the user interrupts, all end; so they do
+    when this process is killed. SIGTERM is passed on to all of them.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,25 +36,46 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     # Threads that wait for cores which other processes use spin: tiny steps then take ten times as long.
     threads = max(1, (os.cpu_count() or 1) // processes)
     running: list[subprocess.Popen[bytes]] = []
-    for rank in range(processes):
-        env = os.environ | {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "WORLD_SIZE": str(processes),
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(processes),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        }
-        command = [sys.executable, "-m", "vision_zero.cli", *arguments]
-        running.append(subprocess.Popen(command, env=env, stdout=None if rank == 0 else subprocess.DEVNULL))
+    with lifeline() as (variables, handles), _passing_on_sigterm(running):
+        try:
+            for rank in range(processes):
+                env = (
+                    os.environ
+                    | variables
+                    | {
+                        "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": str(port),
+                        "WORLD_SIZE": str(processes),
+                        "RANK": str(rank),
+                        "LOCAL_RANK": str(rank),
+                        "LOCAL_WORLD_SIZE": str(processes),
+                        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+                    }
+                )
+                command = [sys.executable, "-m", "vision_zero.cli", *arguments]
+                output = None if rank == 0 else subprocess.DEVNULL
+                running.append(subprocess.Popen(command, env=env, stdout=output, pass_fds=handles))
+            return _wait(running)
+        except KeyboardInterrupt:
+            # The terminal has interrupted them too; they say their last words themselves.
+            return _wait(running) or 130
+        finally:
+            _end(running)
+
+
+@contextmanager
+def _passing_on_sigterm(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Inside, what asks this process to leave asks `running`, which leave when they have saved."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for p in running:
+            p.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        return _wait(running)
-    except KeyboardInterrupt:
-        # The terminal has interrupted them too; they say their last words themselves.
-        return _wait(running) or 130
+        yield
     finally:
-        _end(running)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
@@ -63,9 +91,7 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    for p in running:
-        if p.poll() is None:
-            p.terminate()
+    # Those who wait for one that is gone hear of it, and end by themselves; SIGTERM would have them save first.
     deadline = time.monotonic() + GRACE_SECONDS
     for p in running:
         try:

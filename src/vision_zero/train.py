@@ -16,7 +16,7 @@ from vision_zero.credit.assign import LEARNER, assign
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
-from vision_zero.distributed import gather, make_accelerator, shard
+from vision_zero.distributed import anywhere, gather, make_accelerator, shard
 from vision_zero.errors import UserError
 from vision_zero.evaluate.summary import held_out_games, print_report, write_report
 from vision_zero.games import make_game
@@ -25,6 +25,7 @@ from vision_zero.models.base import load
 from vision_zero.models.files import adapter_folder
 from vision_zero.pairs import open_pairs
 from vision_zero.players.policy import PolicyPlayer
+from vision_zero.preemption import Preempted, Preemption
 from vision_zero.probe import probe as worst_batch
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.hf import HfEngine
@@ -47,17 +48,18 @@ def train(config: RunConfig, run_dir: Path, console: Console | None = None, prob
 
     `run_dir` was made by `RunStore.create`. A run that was stopped ends as if it had never been. `probe`:
     first the worst batch, so that memory ends at once or never. Raises `UserError` for everything that the user
-    can mend.
+    can mend, and `Preempted` after SIGTERM, when everything is saved.
     """
-    accelerator = make_accelerator(cpu=not torch.cuda.is_available())
-    # Opened after the processes have met: the first of them may only just have made it.
-    trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
-    if probe:
-        games = len(shard(range(config.games_per_step)))
-        worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
-    trainer.restore()
-    trainer.run()
-    trainer.summarise()
+    with Preemption() as preemption:
+        accelerator = make_accelerator(cpu=not torch.cuda.is_available())
+        # Opened after the processes have met: the first of them may only just have made it.
+        trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
+        if probe:
+            games = len(shard(range(config.games_per_step)))
+            worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
+        trainer.restore()
+        trainer.run(preemption)
+        trainer.summarise()
 
 
 class Trainer:
@@ -98,14 +100,17 @@ class Trainer:
         pairs = Unchanged("the set of pairs", self.pairs.fingerprint, remedy)
         return {"pairs": pairs, "updater": self.updater, "rae": self.rae, "stages": self.stages}
 
-    def run(self) -> None:
-        """All steps that are left."""
-        with self._reporter() as report:
+    def run(self, preemption: Preemption) -> None:
+        """All steps that are left. Raises `Preempted` if a process was asked to leave, after the step and its save."""
+        with self._reporter() as report, preemption.until_saved():
             while self.done < self.config.steps:
                 self.step(report)
-                if self.done % self.config.save.every == 0 or self.done == self.config.steps:
+                leaving = anywhere(preemption.asked)
+                if leaving or self.done % self.config.save.every == 0 or self.done == self.config.steps:
                     report.phase("save")
                     self.save()
+                if leaving:
+                    raise Preempted
 
     def step(self, report: Reporter | Silent) -> None:
         """One step of training, on the stage that is due."""
@@ -163,7 +168,8 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint that `restore` continues from."""
         if self.accelerator.is_main_process:
-            checkpoint.save(self.store.checkpoints, self.done, self.vlm, self.states, self.config.save.keep)
+            checkpoint.save(self.store.checkpoints, self.done, self.vlm, self.states)
+            self._prune()
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
@@ -174,8 +180,17 @@ class Trainer:
             self.done = found.step
             self.policy.version = str(self.done)
         if self.accelerator.is_main_process:
+            for name, (before, now) in self.store.settle(self.config, self.done).items():
+                self.console.print(f"from step {self.done} on {name} is {now}, it was {before}", highlight=False)
+            checkpoint.remove_after(self.store.checkpoints, self.done)
             self.store.truncate_after(self.done - 1)
+            # killed between saving and pruning, or before the run had its own settings of what to keep
+            self._prune()
         self.accelerator.wait_for_everyone()
+
+    def _prune(self) -> None:
+        best = checkpoint.best_step(self.store.checkpoints, self.store.read_metrics())
+        checkpoint.prune(self.store.checkpoints, self.config.save.keep, best)
 
     def summarise(self) -> None:
         """Held-out games against the frozen start, curves, and some games to read."""

@@ -18,7 +18,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tests.runs import resumed
 from tests.tiny_models import folder
 from vision_zero.errors import UserError
-from vision_zero.runs.checkpoint import Checkpoint, latest, load, open_checkpoint, save
+from vision_zero.runs.checkpoint import (
+    Checkpoint,
+    best_step,
+    latest,
+    load,
+    open_checkpoint,
+    prune,
+    remove_after,
+    save,
+)
 from vision_zero.runs.states import read_state, write_state
 
 
@@ -27,6 +36,10 @@ class Weights:
 
     def __init__(self, text: str) -> None:
         self.text = text
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.text)
 
     def save(self, folder: Path) -> None:
         folder.mkdir()
@@ -47,8 +60,8 @@ class Part:
         self.state = state
 
 
-def saved(directory: Path, *steps: int, keep: int = 10) -> Checkpoint:
-    return [save(directory, n, Weights(f"weights {n}"), {"part": Part({"n": n})}, keep) for n in steps][-1]
+def saved(directory: Path, *steps: int) -> Checkpoint:
+    return [save(directory, n, Weights(f"weights {n}"), {"part": Part({"n": n})}) for n in steps][-1]
 
 
 def names(directory: Path) -> list[str]:
@@ -67,16 +80,34 @@ def test_the_newest_comes_back(tmp_path: Path) -> None:
     assert names(found.path) == ["manifest.json", "model", "states"]
 
 
-def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    saved(tmp_path, 1, 2, 3, 4, 5, keep=2)
-    assert names(tmp_path) == ["step-000004", "step-000005"]
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2, 3, 4, 5)
+    (tmp_path / ".partial-step-000006").mkdir()
+    prune(tmp_path, keep=2, best=2)
+    assert names(tmp_path) == ["step-000002", "step-000004", "step-000005"]
+    saved(tmp_path, 6)
+    prune(tmp_path, keep=2, best=5)
+    assert names(tmp_path) == ["step-000005", "step-000006"]
     with pytest.raises(ValueError, match="keep 2 or more"):
-        saved(tmp_path, 6, keep=1)
+        prune(tmp_path, keep=1)
+
+
+def test_the_best_is_told_by_held_out_votes_else_by_measured_ones(tmp_path: Path) -> None:
+    saved(tmp_path, 2, 4, 6)
+    votes = [0.1, 0.2, 0.9, 0.5, 0.6, 0.8, 1.0]
+    metrics: list[dict[str, Any]] = [{"step": step, "votes/accuracy": vote} for step, vote in enumerate(votes)]
+    assert best_step(tmp_path, metrics) == 6, "equally good on average: 0.9 0.5, and 0.6 0.8; the newer"
+    metrics[5]["votes/accuracy"] = 0.7
+    assert best_step(tmp_path, metrics) == 4
+    metrics[1]["held_out/votes_on_start_clues"], metrics[2]["held_out/votes_on_start_clues"] = 0.4, 0.9
+    assert best_step(tmp_path, metrics) == 2, "what was measured after step 2 is of weights that were never saved"
+    assert best_step(tmp_path, []) is None
+    assert best_step(tmp_path / "nothing", metrics) is None
 
 
 def test_a_step_saved_again_replaces_the_first(tmp_path: Path) -> None:
     saved(tmp_path, 1, 2)
-    save(tmp_path, 2, Weights("again"), {}, keep=3)
+    save(tmp_path, 2, Weights("again"), {})
     found = latest(tmp_path)
     assert found is not None
     assert (found.path / "model" / "weights.txt").read_text() == "again"
@@ -124,6 +155,28 @@ def test_a_damaged_one_is_passed_over_with_a_word(
         open_checkpoint(tmp_path / "step-000002")
 
 
+def test_a_run_without_any_whole_one_is_not_begun_anew_unasked(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        damage_content(tmp_path / f"step-00000{step}")
+    with pytest.raises(UserError, match=r"none of the 2 checkpoints in .* is whole: restore one, or remove them all"):
+        latest(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    manifest = tmp_path / "step-000002" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(UserError, match="use the version it is from"):
+        latest(tmp_path)
+
+
+def test_damaged_ones_go_when_the_run_goes_on_before_them(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2, 3)
+    remove_after(tmp_path, 1)
+    assert names(tmp_path) == ["step-000001"]
+
+
 def test_a_process_killed_while_it_saves_leaves_the_one_before(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     child = os.fork()
@@ -134,7 +187,7 @@ def test_a_process_killed_while_it_saves_leaves_the_one_before(tmp_path: Path) -
                 super().save(folder)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        save(tmp_path, 2, Killed("half"), {}, keep=3)
+        save(tmp_path, 2, Killed("half"), {})
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert names(tmp_path) == [".partial-step-000002", "step-000001"]
@@ -155,7 +208,7 @@ def test_a_part_without_state_is_refused_before_anything_changes(tmp_path: Path)
 
 def test_a_disk_that_refuses_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot save checkpoint"):
+    with pytest.raises(UserError, match=r"cannot write .*step-000001.*Free space"):
         saved(tmp_path / "file", 1)
 
 
@@ -217,7 +270,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     for kind in resumed.KINDS:
         vlm, updater = resumed.begin(model, kind)
         resumed.step(vlm, updater)
-        found = save(tmp_path / kind, updater.steps, vlm, {"updater": updater}, keep=2)
+        found = save(tmp_path / kind, updater.steps, vlm, {"updater": updater})
         at_save = {n: w.clone() for n, w in vlm.network.state_dict().items()}
         resumed.step(vlm, updater)
         through[kind] = resumed.weights(vlm)

@@ -267,6 +267,12 @@ class VLM:
         other.model = copy.deepcopy(self.model, shared).requires_grad_(False).eval()
         return other
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes `save` writes: those of the adapter, or of all weights."""
+        parameters = [p for _, p in self.trainable()] if self.adapted else self.network.parameters()
+        return sum(p.nbytes for p in parameters)
+
     def save(self, folder: Path, merged: bool = False) -> None:
         """Write an ordinary Hugging Face folder: weights, processor, generation settings.
 

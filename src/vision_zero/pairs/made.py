@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vision_zero.lifeline import end_with_parent
 from vision_zero.pairs.base import Split
 from vision_zero.types import JSON, ImagePair, Picture
 
@@ -59,7 +60,7 @@ class MadeSource(ABC):
             return
         make = partial(_make_one, type(self), self.config, self.seed, self.split)
         # spawned, not forked: the caller may have threads (torch), which a fork would cut off
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
             for index, pair in zip(missing, pool.map(make, missing, chunksize=8), strict=True):
                 self._keep(index, pair)
 

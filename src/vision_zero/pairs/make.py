@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
@@ -19,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vision_zero.config import PairsConfig
 from vision_zero.errors import UserError
+from vision_zero.lifeline import end_with_parent
 from vision_zero.pairs import is_repeatable, open_pairs
 from vision_zero.pairs.base import PairSource, Split
 from vision_zero.pairs.made import MadeSource
@@ -93,7 +92,7 @@ def _make(source: PairSource, shelf: Shelf, indices: list[int]) -> Iterator[int]
 def _share(config: PairsConfig, seed: int, split: Split, out: Path, missing: list[int], workers: int) -> Iterator[int]:
     """The same in several processes: each makes and writes a few pairs at a time."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _end_with_parent)
+    pool = ProcessPoolExecutor(workers, context, end_with_parent)
     try:
         chunks = [missing[i : i + _CHUNK] for i in range(0, len(missing), _CHUNK)]
         for task in as_completed([pool.submit(_make_some, config, seed, split, out, chunk) for chunk in chunks]):
@@ -109,18 +108,6 @@ def _make_some(config: PairsConfig, seed: int, split: Split, out: Path, indices:
 @lru_cache(maxsize=1)
 def _source(config: PairsConfig, seed: int, split: Split) -> PairSource:
     return open_pairs(config, seed, split, as_files=True)
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers to stop: they watch it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _read_record(folder: Path) -> JSON | None:

@@ -65,8 +65,8 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Bytes of the checkpoints that are kept, with the one being written."""
-        return (self.config.save.keep + 1) * self.checkpoint
+        """Bytes of the checkpoints that are kept, with the best and the one being written."""
+        return (self.config.save.keep + 2) * self.checkpoint
 
 
 def make_plan(config: RunConfig, devices: Devices) -> Plan:

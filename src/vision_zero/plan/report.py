@@ -21,8 +21,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     _print_advice(plan, console)
     _print_time(plan, console)
     console.print(
-        f"disk: {gib(plan.checkpoint)} a checkpoint, {gib(plan.disk)} for save.keep={plan.config.save.keep} "
-        "and the one being written"
+        f"disk: {gib(plan.checkpoint)} a checkpoint, {gib(plan.disk)} for save.keep={plan.config.save.keep}, "
+        "the best and the one being written"
     )
 
 

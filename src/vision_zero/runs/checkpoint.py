@@ -6,7 +6,7 @@
     └── manifest.json     the step, and the SHA-256 of every file
 
 A checkpoint is written beside its place, forced to disk and renamed, so that a crash leaves the one before.
-What the disk does to it later shows in the manifest.
+What the disk does to it later shows in the manifest. Which ones stay is said in `prune`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,8 @@ from typing import Any, Protocol
 from safetensors import SafetensorError
 
 from vision_zero.errors import UserError
-from vision_zero.runs.states import read_state, write_state
+from vision_zero.runs.files import require_space, writing
+from vision_zero.runs.states import nbytes, read_state, write_state
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,12 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 NAME = re.compile(r"step-(\d{6,})")
+HELD_OUT, MEASURED = "held_out/votes_on_start_clues", "votes/accuracy"
+"""Metrics that tell which checkpoint is best."""
+
+
+class NotWhole(UserError):
+    """A checkpoint that is not as it was written."""
 
 
 class HasState(Protocol):
@@ -49,6 +56,11 @@ class HasState(Protocol):
 
 class HasWeights(Protocol):
     """A model that writes itself as a Hugging Face folder and comes back exactly."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes `save` writes."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Write weights and processor."""
@@ -67,53 +79,104 @@ class Checkpoint:
     step: int
 
 
-def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, HasState], keep: int) -> Checkpoint:
-    """Write the checkpoint of `step`, then remove all but the newest `keep` (at least 2). One process calls this.
+def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, HasState]) -> Checkpoint:
+    """Write the checkpoint of `step`. One process calls this.
 
-    A checkpoint of the same step is replaced. Raises `UserError` if the disk refuses.
+    A checkpoint of the same step is replaced. Raises `UserError` if the disk has no room or refuses; what was there
+    before is then still there.
     """
-    if keep < 2:
-        raise ValueError(f"keep={keep}: the newest checkpoint alone is no safety, keep 2 or more")
     final = directory / f"step-{step:06d}"
     partial = directory / f"{PARTIAL}{final.name}"
-    try:
+    trees = {name: part.state_dict() for name, part in states.items()}
+    needed = vlm.nbytes + sum(map(nbytes, trees.values()))
+    with writing(final, needed):
         directory.mkdir(parents=True, exist_ok=True)
-        for left in directory.glob(f"{PARTIAL}*"):
-            shutil.rmtree(left)
-        (partial / "states").mkdir(parents=True)
-        vlm.save(partial / "model")
-        for name, part in states.items():
-            write_state(partial / "states", name, part.state_dict())
-        manifest = {"format": FORMAT, "step": step, "files": _hashes(partial)}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _force_to_disk(partial)
+        _remove_partial(directory)
+        require_space(final, needed)
+        try:
+            (partial / "states").mkdir(parents=True)
+            vlm.save(partial / "model")
+            for name, tree in trees.items():
+                write_state(partial / "states", name, tree)
+            manifest = {"format": FORMAT, "step": step, "files": _hashes(partial)}
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            _force_to_disk(partial)
+        except (OSError, SafetensorError) as e:
+            # on a full disk its beginning would be in the way of whatever comes next
+            shutil.rmtree(partial)
+            raise OSError(e) from e
         if final.exists():
             final.rename(directory / f"{PARTIAL}replaced-{final.name}")
         partial.rename(final)
         _force(directory)
-        _prune(directory, keep)
-    except (OSError, SafetensorError) as e:
-        raise UserError(f"cannot save checkpoint {final}: {e}; free space or set another run directory") from e
+        _remove_partial(directory)
     return Checkpoint(final, step)
 
 
+def prune(directory: Path, keep: int, best: int | None = None) -> None:
+    """Remove what is left of unfinished checkpoints, and all whole ones but the newest `keep` (at least 2) and that
+    of the step `best`. One process calls this, when no checkpoint is being written."""
+    if keep < 2:
+        raise ValueError(f"keep={keep}: the newest checkpoint alone is no safety, keep 2 or more")
+    _remove_partial(directory)
+    for step, path in _saved(directory)[:-keep]:
+        if step != best:
+            _remove(path)
+
+
+def best_step(directory: Path, metrics: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step of the best checkpoint, the newer one of equals; None if nothing tells.
+
+    In a run that plays held-out games while it trains: the one after whose step the policy's votes on the frozen
+    start's clues were right most often. In others: the one before which votes were right most often, on average
+    over the steps since the checkpoint before it. `metrics`: all lines, in the order of the steps.
+    """
+    by_step = {int(line["step"]): line for line in metrics}
+    held_out = any(HELD_OUT in line for line in metrics)
+    scores: dict[int, float] = {}
+    before = 0
+    for done, _ in _saved(directory):
+        lines = [by_step[s] for s in ([done - 1] if held_out else range(before, done)) if s in by_step]
+        found = [line[key] for line in lines if (key := HELD_OUT if held_out else MEASURED) in line]
+        if found:
+            scores[done] = sum(found) / len(found)
+        before = done
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
 def latest(directory: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, None if there is none. Damaged ones are passed over with a word in the log."""
-    for path in reversed(_saved(directory)):
+    """The newest whole checkpoint; None if none was ever saved. Damaged ones are passed over with a word in the log.
+
+    Raises `UserError` if there are checkpoints and none is whole: to begin anew is for the user to decide.
+    """
+    saved = [path for _, path in _saved(directory)]
+    for path in reversed(saved):
         try:
             return open_checkpoint(path)
-        except UserError as e:
+        except NotWhole as e:
             log.warning("%s; trying the one before", e)
+    if saved:
+        raise UserError(
+            f"none of the {len(saved)} checkpoints in {directory} is whole: restore one, or remove them all to begin "
+            "this run anew"
+        )
     return None
 
 
+def remove_after(directory: Path, step: int) -> None:
+    """Remove checkpoints of later steps: `latest` found them damaged, and the run comes by there again."""
+    for saved, path in _saved(directory):
+        if saved > step:
+            _remove(path)
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Compare a checkpoint with its manifest. Raises `UserError` naming the first file that is not as written."""
+    """Compare a checkpoint with its manifest. Raises `NotWhole` naming the first file that is not as written."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version, step, files = manifest["format"], int(manifest["step"]), dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is not a whole checkpoint: its {MANIFEST} cannot be read ({e})") from e
+        raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} cannot be read ({e})") from e
     if version != FORMAT:
         raise UserError(
             f"{path} has checkpoint format {version}, this version reads {FORMAT}: use the version it is from"
@@ -121,9 +184,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     for name, expected in files.items():
         file = path / name
         if not file.is_file():
-            raise UserError(f"{path} is not a whole checkpoint: {name} is missing")
+            raise NotWhole(f"{path} is not a whole checkpoint: {name} is missing")
         if _hash(file) != expected:
-            raise UserError(f"{path} is not a whole checkpoint: {name} was altered after it was written")
+            raise NotWhole(f"{path} is not a whole checkpoint: {name} was altered after it was written")
     return Checkpoint(path, step)
 
 
@@ -141,17 +204,19 @@ def load(checkpoint: Checkpoint, vlm: HasWeights, states: Mapping[str, HasState]
         part.load_state_dict(read_state(folder, name))
 
 
-def _saved(directory: Path) -> list[Path]:
-    """Checkpoints in the order of their steps."""
-    found = [(int(m[1]), p) for p in directory.glob("step-*") if (m := NAME.fullmatch(p.name))]
-    return [path for _, path in sorted(found)]
+def _saved(directory: Path) -> list[tuple[int, Path]]:
+    """Steps and folders of checkpoints, in the order of their steps."""
+    return sorted((int(m[1]), p) for p in directory.glob("step-*") if (m := NAME.fullmatch(p.name)))
 
 
-def _prune(directory: Path, keep: int) -> None:
-    for path in [*_saved(directory)[:-keep], *directory.glob(f"{PARTIAL}*")]:
-        # Renamed first: a checkpoint that is being removed must not look like a damaged one.
-        doomed = path if path.name.startswith(PARTIAL) else path.rename(directory / f"{PARTIAL}pruned-{path.name}")
-        shutil.rmtree(doomed)
+def _remove(path: Path) -> None:
+    # Renamed first: a checkpoint that is being removed must not look like a damaged one.
+    shutil.rmtree(path.rename(path.with_name(f"{PARTIAL}pruned-{path.name}")))
+
+
+def _remove_partial(directory: Path) -> None:
+    for left in directory.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

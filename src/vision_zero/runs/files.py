@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vision_zero.errors import UserError
 from vision_zero.types import JSON
 
 log = logging.getLogger(__name__)
+
+RESERVE = 4_000_000
+"""Bytes that are left free beside a checkpoint: for its small files, and the games of the next step."""
+
+
+@contextmanager
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Inside, a disk that is full, or refuses for another reason, is a `UserError` that says what would help.
+
+    `needed`: bytes that are to be written, if that is known.
+    """
+    try:
+        yield
+    except OSError as e:
+        wanted = "" if needed is None else f" About {megabytes(needed)} are needed."
+        raise UserError(
+            f"cannot write {path}: {e}.{wanted} {megabytes(_free(path))} are free. Free space, or move the directory "
+            "to another disk, and go on: what was written before is whole"
+        ) from e
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raises `OSError` if the disk of `path` has less than `needed` bytes and a little more."""
+    if _free(path) < needed + RESERVE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people. Example: `"1,240 MB"`"""
+    return f"{-(-count // 1_000_000):,} MB"
+
+
+def _free(path: Path) -> int:
+    there = next(p for p in (path, *path.resolve().parents) if p.exists())
+    return shutil.disk_usage(there).free
 
 
 def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
@@ -21,15 +59,16 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
     process, but a power failure may leave it empty.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, len(data)):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def remove_partial(folder: Path) -> None:
@@ -40,14 +79,16 @@ def remove_partial(folder: Path) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add one line with a single write; a torn last line that a crash left is dropped first, with a word in the log."""
-    with path.open("a+b", buffering=0) as file:
+    with writing(path, len(line)), path.open("a+b", buffering=0) as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 whole, torn = _split(path.read_bytes())
                 log.warning("%s: dropped a torn last line of %d bytes", path, len(torn))
                 file.truncate(len(whole))
-        file.write(line.encode() + b"\n")
+        data = line.encode() + b"\n"
+        if file.write(data) < len(data):  # the disk is full; the torn line is dropped by whoever comes next
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file.fileno())
 
 

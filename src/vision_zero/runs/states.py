@@ -31,6 +31,15 @@ def read_state(folder: Path, name: str) -> Any:
     return _decode(tree, load_file(folder / f"{name}.safetensors"))
 
 
+def nbytes(state: Any) -> int:
+    """About how many bytes `write_state` writes: those of the tensors."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, dict):
+        return sum(map(nbytes, state.values()))
+    return sum(map(nbytes, state)) if isinstance(state, list | tuple) else 0
+
+
 def _encode(value: Any, where: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         key = f"{len(tensors)} {where}"

@@ -1,7 +1,7 @@
 """The run directory: the contract between a training run and everything that looks at it.
 
     NAME-20260102-030405/
-    ├── run.json                    name, seed, start time, versions, commit, resolved configuration
+    ├── run.json                    name, seed, start time, versions, commit, resolved configuration and its changes
     ├── recipe.yaml                 the resolved configuration as a recipe: train it again with this file
     ├── metrics.jsonl               one line a step: flat names to numbers and words
     ├── episodes/step_000012.jsonl  every game of a step, complete
@@ -29,6 +29,7 @@ import yaml
 from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.runs import provenance
+from vision_zero.runs.changes import Changes, changed_settings
 from vision_zero.runs.files import append_line, read_lines, remove_partial, write_atomic
 from vision_zero.runs.serialise import (
     changes_from_json,
@@ -64,6 +65,7 @@ class RunStore:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.events = path / "events"
+        self._recipe = path / "recipe.yaml"
         self._metrics = path / "metrics.jsonl"
         self._episodes = path / "episodes"
         self._images = path / "images"
@@ -73,29 +75,30 @@ class RunStore:
     def create(cls, root: Path, config: RunConfig, out: Path | None = None) -> RunStore:
         """Make the directory of a new run: `out` if given, else a new `root/NAME-DATE-TIME`.
 
-        Raises UserError if `out` already holds anything: a run is never written over.
+        Raises UserError if `out` already holds anything: a run is never written over. (What a killed `create` has
+        left is made whole.)
         """
         started = datetime.now(UTC)
         path = out if out is not None else _vacant(root, f"{config.name}-{started:%Y%m%d-%H%M%S}")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        store = cls(path)
+        folders = (store.checkpoints, store.events, store._episodes, store._images)
+        if path.exists() and not (path.is_dir() and _is_unborn(path, folders)):
             raise UserError(
                 f"{path} is not empty: go on with `vision-zero resume {path}`, or choose another --out for a new run"
             )
-        store = cls(path)
-        for folder in (store.checkpoints, store.events, store._episodes, store._images):
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        tree = config.model_dump(mode="json")
-        write_atomic(path / "recipe.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+        store._write_recipe(config)
         facts = {
             "name": config.name,
             "seed": config.seed,
             "started": started.isoformat(timespec="seconds"),
             "versions": provenance.versions(),
             "commit": provenance.commit(),
-            "config": tree,
+            "config": config.model_dump(mode="json"),
         }
         # last, because `open` takes it as the sign of a run directory
-        write_atomic(path / "run.json", json.dumps(facts, indent=2, allow_nan=False).encode() + b"\n")
+        store._write_info(facts)
         return store
 
     @classmethod
@@ -116,7 +119,34 @@ class RunStore:
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
-        return load_config(self.path / "recipe.yaml")
+        return load_config(self._recipe)
+
+    @property
+    def settled(self) -> RunConfig:
+        """The configuration that the run last went on with; since then `recipe.yaml` may have been edited."""
+        try:
+            return RunConfig.model_validate(self.info["config"])
+        except (KeyError, ValueError) as e:
+            raise UserError(f"{self.path / 'run.json'} does not hold the settings of a run ({e}): restore it") from e
+
+    def settle(self, config: RunConfig, steps_done: int) -> Changes:
+        """Go on with `config` after so many steps. `run.json` keeps what was changed and when; returns the changes."""
+        changes = changed_settings(self.settled, config)
+        if changes:
+            # The recipe first: killed in between, the same command still finds the change to be made.
+            self._write_recipe(config)
+            facts, now = self.info, datetime.now(UTC).isoformat(timespec="seconds")
+            record = {"steps_done": steps_done, "when": now, "settings": changes}
+            changed = {"config": config.model_dump(mode="json"), "changes": [*facts.get("changes", []), record]}
+            self._write_info(facts | changed)
+        return changes
+
+    def _write_recipe(self, config: RunConfig) -> None:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_atomic(self._recipe, text.encode())
+
+    def _write_info(self, facts: JSON) -> None:
+        write_atomic(self.path / "run.json", json.dumps(facts, indent=2, allow_nan=False).encode() + b"\n")
 
     # Metrics
 
@@ -242,6 +272,14 @@ def _vacant(root: Path, name: str) -> Path:
             number += 1
         else:
             return path
+
+
+def _is_unborn(path: Path, folders: Iterable[Path]) -> bool:
+    """Holds at most what `create` makes before the run has begun."""
+    return all(
+        (p in folders and not any(p.iterdir())) or p.name == "recipe.yaml" or p.name.endswith(".partial")
+        for p in path.iterdir()
+    )
 
 
 def _is_absent(path: Path) -> bool:

@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_zero.lifeline import end_with_parent
 from vision_zero.models.nano.architecture import CELLS, GRID, HEIGHT, MERGE, PATCH, WIDTH
 from vision_zero.pairs.base import Split
 from vision_zero.pairs.clevr.language import ATTRIBUTES
@@ -69,7 +70,7 @@ def render_shards(folder: Path, seed: int, pairs: int, shard: int, workers: int)
     if not missing:
         return
     # spawned, not forked: the caller may have threads (torch), which a fork would cut off
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         list(pool.map(partial(_render_shard, folder, seed, shard), missing))
 
 

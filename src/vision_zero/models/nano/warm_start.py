@@ -16,6 +16,7 @@ from torch.multiprocessing.spawn import spawn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from vision_zero.errors import UserError
+from vision_zero.lifeline import end_with_parent
 from vision_zero.models.files import quiet
 from vision_zero.models.nano.architecture import build_model, build_processor
 from vision_zero.models.nano.report import write_report
@@ -93,6 +94,7 @@ def _claim(out: Path, work: Path, arguments: str) -> None:
 
 def _learn(rank: int, workers: int, store: Path, work: Path, seed: int, plan: Plan) -> None:
     """One of the processes that learn together: each stage that has no file yet."""
+    end_with_parent()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=workers)
     scenes = read_shards(work / "scenes", plan.pairs, plan.shard)
