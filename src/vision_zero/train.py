@@ -167,8 +167,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint that `restore` continues from."""
+        # Taken by all processes: what is in pieces is put together.
+        states = {name: part.state_dict() for name, part in self.states.items()}
         if self.accelerator.is_main_process:
-            checkpoint.save(self.store.checkpoints, self.done, self.vlm, self.states)
+            checkpoint.save(self.store.checkpoints, self.done, self.vlm, states)
             self._prune()
         self.accelerator.wait_for_everyone()
 

@@ -61,7 +61,7 @@ class Part:
 
 
 def saved(directory: Path, *steps: int) -> Checkpoint:
-    return [save(directory, n, Weights(f"weights {n}"), {"part": Part({"n": n})}) for n in steps][-1]
+    return [save(directory, n, Weights(f"weights {n}"), {"part": {"n": n}}) for n in steps][-1]
 
 
 def names(directory: Path) -> list[str]:
@@ -270,7 +270,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     for kind in resumed.KINDS:
         vlm, updater = resumed.begin(model, kind)
         resumed.step(vlm, updater)
-        found = save(tmp_path / kind, updater.steps, vlm, {"updater": updater})
+        found = save(tmp_path / kind, updater.steps, vlm, {"updater": updater.state_dict()})
         at_save = {n: w.clone() for n, w in vlm.network.state_dict().items()}
         resumed.step(vlm, updater)
         through[kind] = resumed.weights(vlm)

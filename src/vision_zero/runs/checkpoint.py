@@ -79,16 +79,15 @@ class Checkpoint:
     step: int
 
 
-def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, HasState]) -> Checkpoint:
+def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, Any]) -> Checkpoint:
     """Write the checkpoint of `step`. One process calls this.
 
-    A checkpoint of the same step is replaced. Raises `UserError` if the disk has no room or refuses; what was there
+    `states`: what `state_dict` of every part returned. A checkpoint of the same step is replaced. Raises `UserError` if the disk has no room or refuses; what was there
     before is then still there.
     """
     final = directory / f"step-{step:06d}"
     partial = directory / f"{PARTIAL}{final.name}"
-    trees = {name: part.state_dict() for name, part in states.items()}
-    needed = vlm.nbytes + sum(map(nbytes, trees.values()))
+    needed = vlm.nbytes + sum(map(nbytes, states.values()))
     with writing(final, needed):
         directory.mkdir(parents=True, exist_ok=True)
         _remove_partial(directory)
@@ -96,8 +95,8 @@ def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, HasSt
         try:
             (partial / "states").mkdir(parents=True)
             vlm.save(partial / "model")
-            for name, tree in trees.items():
-                write_state(partial / "states", name, tree)
+            for name, state in states.items():
+                write_state(partial / "states", name, state)
             manifest = {"format": FORMAT, "step": step, "files": _hashes(partial)}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             _force_to_disk(partial)
