@@ -65,9 +65,13 @@ def on_a_disk_of(size: int, folder: Path, act: Callable[[], Any]) -> Any:
 
 
 def fill(file: Path) -> None:
-    with file.open("wb", buffering=0) as ballast, pytest.raises(OSError, match="No space"):
-        while ballast.write(b"x" * 4096):
-            pass
+    def write_on() -> None:
+        with file.open("wb", buffering=0) as ballast:
+            while ballast.write(b"x" * 4096):
+                pass
+
+    with pytest.raises(OSError, match="No space"):
+        write_on()
 
 
 @pytest.mark.parametrize("claimed", [8 * MB, 0], ids=["seen before writing", "seen while writing"])

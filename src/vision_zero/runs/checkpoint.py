@@ -82,8 +82,8 @@ class Checkpoint:
 def save(directory: Path, step: int, vlm: HasWeights, states: Mapping[str, Any]) -> Checkpoint:
     """Write the checkpoint of `step`. One process calls this.
 
-    `states`: what `state_dict` of every part returned. A checkpoint of the same step is replaced. Raises `UserError` if the disk has no room or refuses; what was there
-    before is then still there.
+    `states`: what `state_dict` of every part returned. A checkpoint of the same step is replaced. Raises `UserError`
+    if the disk has no room or refuses; what was there before is then still there.
     """
     final = directory / f"step-{step:06d}"
     partial = directory / f"{PARTIAL}{final.name}"
