@@ -28,7 +28,8 @@ EDGES: dict[str, set[str]] = {
     "lifeline": set(),
     "errors": set(),
     "config_pairs": set(),
-    "config": {"errors", "config_pairs"},
+    "config_rollouts": {"config_pairs"},
+    "config": {"errors", "config_pairs", "config_rollouts"},
     "distributed": set(),
     "launch": set(),
     "preemption": set(),
@@ -88,6 +89,7 @@ EDGES: dict[str, set[str]] = {
         "train",
         "launch",
         "preemption",
+        "rollouts.vllm_launch",
     },
 }
 """Module or room -> modules or rooms that it may import, besides `FREE` and its own room."""
@@ -95,7 +97,9 @@ EDGES: dict[str, set[str]] = {
 HEAVY = {"torch", "torchvision", "transformers", "tokenizers", "accelerate", "peft"}
 NETWORK = {"openai", "httpx", "requests", "urllib", "socket", "http", "aiohttp", "huggingface_hub"}
 FORBIDDEN_OUTSIDERS = {
-    **dict.fromkeys(("types", "seeds", "errors", "config", "config_pairs", "games", "credit"), HEAVY | NETWORK),
+    **dict.fromkeys(
+        ("types", "seeds", "errors", "config", "config_pairs", "config_rollouts", "games", "credit"), HEAVY | NETWORK
+    ),
     "pairs": HEAVY,
 }
 

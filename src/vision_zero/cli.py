@@ -144,6 +144,26 @@ def resume(
     _train(run, config, probe, [*_options("--set", overrides), *_options("--allow", allow)])
 
 
+@app.command(name="rollout-server", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def rollout_server(
+    recipe: Recipe,
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Whoever can reach it can change its weights.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
+    overrides: Overrides = None,
+) -> None:
+    """Start a vLLM server that plays for a recipe with `rollouts.engine=vllm-server`.
+
+    Arguments that are not listed go to vLLM as they are, such as `--tensor-parallel-size 2`. Ctrl-C ends it.
+    """
+    from vision_zero.config import load_config
+    from vision_zero.rollouts.vllm_launch import serve
+
+    raise typer.Exit(serve(load_config(recipe, overrides), host, port, context.args))
+
+
 @app.command()
 def replay(
     run: Run,

@@ -25,6 +25,7 @@ from vision_zero.config_pairs import (
     Positive,
     Probability,
 )
+from vision_zero.config_rollouts import RolloutConfig, VllmConfig
 from vision_zero.errors import UserError
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "PhotoPairs",
     "Positive",
     "Probability",
+    "RolloutConfig",
+    "VllmConfig",
 ]
 
 
@@ -95,23 +98,6 @@ class ModelConfig(Node):
     gradient_checkpointing: bool = False
     max_pixels: Positive | None = None
     """Pictures are scaled down to at most this many pixels before the vision tower; None: as its processor says."""
-
-
-class RolloutConfig(Node):
-    """How games are played."""
-
-    engine: Literal["hf"] = "hf"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Used in sampling and in scoring alike."""
-    batch_size: Positive = 256
-    """Most completions generated at once; changes speed and memory, not results."""
-    trunk_cache_gib: Annotated[float, Field(ge=0)] = 4.0
-    """Most memory for what was read of prompts, kept while a step is played, so that turns that continue earlier
-    ones need not read them again; changes speed, not results. 0: everything is read anew."""
-    tokens_per_read: Positive = 16384
-    """Most tokens (padding included) of prompts read in one forward; sets memory, not results."""
-    opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = Field(default_factory=dict)
-    """Roles played by the frozen start instead of the policy."""
 
 
 class StageConfig(Node):
@@ -209,6 +195,8 @@ class UpdateConfig(Node):
     """`tree`: prefixes that samples of a game share are computed once. `none`: every sample apart. Same gradients."""
     max_sampler_difference: Annotated[float, Field(gt=0)] = 0.5
     """Mean |log-prob of sampler minus trainer| above which the run stops."""
+    importance_cap: Annotated[float, Field(ge=1)] | None = 2.0
+    """Each token's policy gradient is weighted by p(trainer) / p(sampler), cut to this; None: no correction."""
 
 
 class EvaluationConfig(Node):

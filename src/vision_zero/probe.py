@@ -27,6 +27,9 @@ def probe(config: RunConfig, vlm: VLM, updater: Updater, games: int, say: Callab
     """
     game = longest_game(config, shape_of(config.model))
     for name, part in (("playing", probe_play), ("updating", probe_update)):
+        if part is probe_play and config.rollouts.engine != "hf":
+            say("probe: vLLM takes what it may have when it starts; playing is not probed")
+            continue
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         try:

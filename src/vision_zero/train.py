@@ -16,7 +16,7 @@ from vision_zero.credit.assign import LEARNER, assign
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
-from vision_zero.distributed import anywhere, gather, make_accelerator, shard
+from vision_zero.distributed import anywhere, gather, make_accelerator, rank, shard, world
 from vision_zero.errors import UserError
 from vision_zero.evaluate.summary import held_out_games, print_report, write_report
 from vision_zero.games import make_game
@@ -28,7 +28,7 @@ from vision_zero.players.policy import PolicyPlayer
 from vision_zero.preemption import Preempted, Preemption
 from vision_zero.probe import probe as worst_batch
 from vision_zero.rollouts.dealing import deals_of_step
-from vision_zero.rollouts.hf import HfEngine
+from vision_zero.rollouts.engines import make_engines
 from vision_zero.rollouts.runner import play
 from vision_zero.runs import checkpoint
 from vision_zero.runs.guard import Unchanged
@@ -54,12 +54,16 @@ def train(config: RunConfig, run_dir: Path, console: Console | None = None, prob
         accelerator = make_accelerator(cpu=not torch.cuda.is_available())
         # Opened after the processes have met: the first of them may only just have made it.
         trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
-        if probe:
-            games = len(shard(range(config.games_per_step)))
-            worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
-        trainer.restore()
-        trainer.run(preemption)
-        trainer.summarise()
+        try:
+            if probe:
+                games = len(shard(range(config.games_per_step)))
+                worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
+            trainer.restore()
+            trainer.run(preemption)
+            trainer.summarise()
+        finally:
+            for engine in trainer.engines:
+                engine.close()
 
 
 class Trainer:
@@ -82,8 +86,16 @@ class Trainer:
         self.vlm = load(config.model, self.accelerator.device)
         start = self.vlm.reference()
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
+        self.engines = make_engines(
+            self.vlm,
+            start,
+            config,
+            store.path / "engine",
+            rank(),
+            world(),
+            self.accelerator.wait_for_everyone,
+        )
         temperature = config.rollouts.temperature
-        self.engines = HfEngine.of(self.vlm, config.rollouts), HfEngine.of(start, config.rollouts)
         self.policy = PolicyPlayer(LEARNER, self.vlm, self.engines[0], temperature, version="0")
         self.frozen = PolicyPlayer(FROZEN, start, self.engines[1], temperature, version="start")
         self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None
@@ -132,6 +144,7 @@ class Trainer:
         report.phase("update")
         factor = self.config.credit.stages.clue_rate if stage is Stage.CLUE else 1.0
         updated = self.updater.step(scored, pictures, factor)
+        self.engines[0].weights_changed()
         report.phase("credit")
         metrics: dict[str, float | int | str] = {
             "stage": str(stage),
@@ -152,6 +165,7 @@ class Trainer:
             metrics["stage/switch"] = change.reason
             report.note(change.reason)
         metrics |= {
+            **{f"engine/{name}": value for name, value in self.engines[0].figures().items()},
             "seconds/play": played - began,
             **{name: value for name, value in updated.items() if name.startswith("seconds/")},
             "seconds/step": time.monotonic() - began,
@@ -179,6 +193,7 @@ class Trainer:
         found = checkpoint.latest(self.store.checkpoints)
         if found is not None:
             checkpoint.load(found, self.vlm, self.states)
+            self.engines[0].weights_changed()
             self.done = found.step
             self.policy.version = str(self.done)
         if self.accelerator.is_main_process:

@@ -10,10 +10,16 @@ from vision_zero.update.loss import k3, objective, token_weights
 LOW, HIGH = 0.2, 0.3
 
 
-def terms(logprobs: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, **more: torch.Tensor | None):  # type: ignore[no-untyped-def]
+def terms(logprobs: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, **more: torch.Tensor | float | None):  # type: ignore[no-untyped-def]
     n = len(logprobs)
-    settings = {"reference": None, "policy_weights": torch.ones(n), "kl_weights": torch.zeros(n)} | more
-    return objective(logprobs, old, advantages=advantages, clip_low=LOW, clip_high=HIGH, **settings)
+    settings = {
+        "reference": None,
+        "policy_weights": torch.ones(n),
+        "kl_weights": torch.zeros(n),
+        "sampling": old,
+        "importance_cap": 2.0,
+    }
+    return objective(logprobs, old, advantages=advantages, clip_low=LOW, clip_high=HIGH, **(settings | more))
 
 
 @pytest.mark.parametrize(
@@ -87,3 +93,35 @@ def test_gradient_is_that_of_finite_differences() -> None:
     }
     assert torch.autograd.gradcheck(lambda lp: terms(lp, **fixed).loss, logprobs)
     assert 0 < int(terms(logprobs, **fixed).clipped.sum()) < n
+
+
+def test_importance_corrects_for_the_sampler_and_is_cut() -> None:
+    """The policy term is weighted by p(old) / p(sampling), at most the cap; the KL term is not."""
+    logprobs = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    old = logprobs.detach()
+    sampling = old - torch.tensor([0.5, 1.5, 9.0]).log()
+    settings = {"kl_weights": torch.ones(3), "reference": old - 1, "sampling": sampling}
+    t = terms(logprobs, old, torch.ones(3), importance_cap=3.0, **settings)
+    torch.testing.assert_close(t.importance, torch.tensor([0.5, 1.5, 3.0]))
+    assert t.truncated.tolist() == [False, False, True]
+    assert t.loss.item() == pytest.approx(-(0.5 + 1.5 + 3.0) + 3 / math.e)
+    t.loss.backward()
+    assert logprobs.grad is not None
+    torch.testing.assert_close(logprobs.grad, -torch.tensor([0.5, 1.5, 3.0]) + 1 - 1 / math.e)
+    uncorrected = terms(logprobs, old, torch.ones(3), importance_cap=None, **settings)
+    assert uncorrected.loss.item() == pytest.approx(-3 + 3 / math.e)
+    assert not uncorrected.truncated.any()
+
+
+def test_importance_makes_the_gradient_that_of_the_trainers_distribution() -> None:
+    """Drawn from a distorted distribution q and corrected, the expected policy gradient is that under p."""
+    g = torch.Generator().manual_seed(1)
+    p_logits = torch.randn(6, generator=g, dtype=torch.float64, requires_grad=True)
+    q = (p_logits.detach() + 0.3 * torch.randn(6, generator=g, dtype=torch.float64)).softmax(0)
+    gain = torch.randn(6, generator=g, dtype=torch.float64)
+    wanted = torch.autograd.grad((p_logits.softmax(0) * gain).sum(), p_logits)[0]
+    logprobs = p_logits.log_softmax(0)
+    # q as weights: the expectation over draws, without the noise of drawing
+    t = terms(logprobs, logprobs.detach(), gain, sampling=q.log(), policy_weights=q, importance_cap=100.0)
+    [got] = torch.autograd.grad(-t.loss, p_logits)
+    torch.testing.assert_close(got, wanted)

@@ -170,6 +170,10 @@ class VLM:
         """How many placeholder tokens the picture takes in a prompt."""
         return self._reader.placeholders(picture)
 
+    def expansion(self, picture: Picture) -> tuple[int, ...]:
+        """The ids that the picture takes in a prompt: its placeholders and what encloses them."""
+        return self._reader.expansion(picture)
+
     def pixels(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
         """What the model's own image processor makes of the pictures, joined in order, on the CPU."""
         return concatenate([self._reader.pixels(p) for p in pictures], self.family.picture_axis)
@@ -284,6 +288,12 @@ class VLM:
         with files.quiet():
             model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and weights of the network as if there were no adapters (theirs are left out), where they are."""
+        for name, weight in self.network.state_dict().items():
+            if ".lora_" not in name:
+                yield name.replace(".base_layer.", "."), weight
 
     def restore(self, folder: Path) -> None:
         """Put back, in place and exactly, the weights that `save` (not merged) wrote. Raises `UserError`."""

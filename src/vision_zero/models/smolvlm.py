@@ -63,14 +63,15 @@ class SmolVLM:
             torch.cat([p["pixel_attention_mask"] for p in pictures], dim=1),
             return_dict=True,
         )
-        [tokens] = out.pooler_output
+        # (tiles, n, H) before Transformers 5.20, since then a list over the batch of (tiles * n, H)
+        tokens: Tensor = torch.cat(list(out.pooler_output))
         tiles = [p["pixel_values"].shape[1] for p in pictures]
         each = len(tokens) // sum(tiles)
-        return [PictureFeatures(t) for t in tokens.split([n * each for n in tiles])]
+        return [PictureFeatures(t) for t in torch.split(tokens, [n * each for n in tiles])]
 
     def encoder_output(self, features: Sequence[PictureFeatures]) -> Any:
-        """A list over pictures."""
-        tokens: Any = [f.tokens for f in features]
+        """All pictures' tokens, one after the other."""
+        tokens: Any = torch.cat([f.tokens for f in features])
         return BaseModelOutputWithPooling(pooler_output=tokens)
 
     def positions(self, backbone: Any, ids: Tensor, picture: Tensor, shapes: Mapping[str, Tensor]) -> Tensor:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from vision_zero.config import RolloutConfig
-from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.rollouts.columns import Columns, layers_of
-from vision_zero.rollouts.engine import Completion, Request
+from vision_zero.rollouts.engine import Completion, Request, check
 from vision_zero.rollouts.reading import read
 from vision_zero.rollouts.sampling import draw, uniforms
 from vision_zero.rollouts.trunks import Trunks
@@ -110,6 +109,16 @@ class HfEngine:
         finally:
             self._trunks = None
 
+    def weights_changed(self) -> None:
+        """Nothing to do: the weights that are trained are those that play."""
+
+    def figures(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order.
 
@@ -117,7 +126,7 @@ class HfEngine:
         budget do not fit the model: nothing is ever cut off.
         """
         for request in requests:
-            self._check(request)
+            check(request, self._vlm.context)
         # Prompts of like length together, equal prompts side by side.
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt.ids), requests[i].prompt.ids, i))
         done: dict[int, Completion] = {}
@@ -126,17 +135,6 @@ class HfEngine:
                 batch = order[start : start + self._batch_size]
                 done.update(zip(batch, self._complete([requests[i] for i in batch]), strict=True))
         return [done[i] for i in range(len(requests))]
-
-    def _check(self, request: Request) -> None:
-        given = tuple(p.sha for p in request.pictures)
-        if given != request.prompt.pictures:
-            raise ValueError(f"the prompt has the pictures {request.prompt.pictures}, the request brings {given}")
-        length = len(request.prompt.ids)
-        if length + request.max_new_tokens > self._vlm.context:
-            raise UserError(
-                f"a prompt of {length} tokens and {request.max_new_tokens} new ones exceed the model's context "
-                f"of {self._vlm.context}: lower game.rounds, game.max_*_tokens or model.max_pixels"
-            )
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         vlm = self._vlm

@@ -17,11 +17,14 @@ import torch
 @dataclass(frozen=True)
 class Terms:
     """`loss` (): to be minimised, differentiable. Per token (T,), detached: the ratio, whether it was
-    clipped away, and the `kl` estimate, None without a reference."""
+    clipped away, the weight that corrects for the sampler and whether it was cut to its cap, and the `kl`
+    estimate, None without a reference."""
 
     loss: torch.Tensor
     ratio: torch.Tensor
     clipped: torch.Tensor
+    importance: torch.Tensor
+    truncated: torch.Tensor
     kl: torch.Tensor | None
 
 
@@ -46,24 +49,40 @@ def k3(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     return torch.exp(d) - d - 1
 
 
+def importance(old: torch.Tensor, sampling: torch.Tensor, cap: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (T,) of each token for having been drawn by an engine whose probabilities are not quite the trainer's,
+    min(exp(old - sampling), cap), and where it was cut to `cap` (truncated importance sampling, Ionides 2008).
+
+    No gradient. `cap` None: no correction, all ones.
+    """
+    if cap is None:
+        return torch.ones_like(old), torch.zeros_like(old, dtype=torch.bool)
+    weight = torch.exp(old.detach() - sampling)
+    return weight.clamp(max=cap), weight > cap
+
+
 def objective(
     logprobs: torch.Tensor,
     old: torch.Tensor,
+    sampling: torch.Tensor,
     reference: torch.Tensor | None,
     advantages: torch.Tensor,
     policy_weights: torch.Tensor,
     kl_weights: torch.Tensor,
     clip_low: float,
     clip_high: float,
+    importance_cap: float | None,
 ) -> Terms:
     """Clipped policy gradient plus KL to the reference. All tensors (T,); only `logprobs` carries a gradient.
 
-    loss = sum policy_weights * -min(r A, clip(r, 1 - low, 1 + high) A) + sum kl_weights * k3, with
-    r = exp(logprobs - old). An anchor has policy weight 0: it is only pulled towards the reference.
+    loss = sum policy_weights * -w min(r A, clip(r, 1 - low, 1 + high) A) + sum kl_weights * k3, with
+    r = exp(logprobs - old) and w the `importance` of a token that was drawn with log-prob `sampling`. An anchor
+    has policy weight 0: it is only pulled towards the reference.
     """
     ratio = torch.exp(logprobs - old)
     gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_low, 1 + clip_high) * advantages)
-    shares = -policy_weights * gain
+    correction, truncated = importance(old, sampling, importance_cap)
+    shares = -policy_weights * correction * gain
     kl = None
     if reference is not None:
         divergence = k3(logprobs, reference)
@@ -71,4 +90,4 @@ def objective(
         kl = divergence.detach()
     r = ratio.detach()
     clipped = ((r > 1 + clip_high) & (advantages > 0)) | ((r < 1 - clip_low) & (advantages < 0))
-    return Terms(shares.sum(), r, clipped, kl)
+    return Terms(shares.sum(), r, clipped, correction, truncated, kl)

@@ -206,6 +206,8 @@ class Updater:
                 clip_fraction=terms.clipped,
                 ratio=terms.ratio,
                 sampler_difference=differences[-1],
+                importance=terms.importance,
+                importance_truncated=terms.truncated,
                 **({} if terms.kl is None else {"kl": terms.kl}),
             )
         if scored.old is None:
@@ -232,12 +234,14 @@ class Updater:
         terms = objective(
             logprobs,
             logprobs.detach() if scored.old is None else scored.old[at],
+            scored.sampling[at],
             None if scored.reference is None else scored.reference[at],
             scored.advantages[at],
             weights[0][at],
             weights[1][at],
             self._config.update.clip_low,
             self._config.update.clip_high,
+            self._config.update.importance_cap,
         )
         return terms, logprobs.detach(), entropies
 

@@ -1,0 +1,68 @@
+"""Calls that may hang, waited for with patience and not for ever."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeVar
+
+from vision_zero.errors import UserError
+
+T = TypeVar("T")
+
+
+class BoundedThread:
+    """Runs calls one after another in a thread of its own.
+
+    A thread and not a process: vLLM in the training process shares its device and its memory. A call that hangs
+    in a kernel cannot be ended from outside; it can be left behind, so that the run ends with a word.
+    """
+
+    def __init__(self, name: str, patience: float) -> None:
+        """`patience`: most seconds without a sign of life."""
+        self._name, self._patience = name, patience
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._beat = time.monotonic()
+        self.lost = False
+        """Whether a call hung and was left behind."""
+        # a daemon: the interpreter does not wait for a thread that hangs
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def beat(self) -> None:
+        """A sign of life, given by the call that runs."""
+        self._beat = time.monotonic()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What `function` returns or raises. Raises `UserError` if it gives no sign of life for too long, and ever
+        after."""
+        if self.lost:
+            raise UserError(f"{self._name} was given up before: start the run again, it resumes where it was saved")
+        result: list[T] = []
+        trouble: list[BaseException] = []
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                result.append(function())
+            except BaseException as e:  # noqa: BLE001 - raised again by the caller
+                trouble.append(e)
+            done.set()
+
+        self.beat()
+        self._calls.put(run)
+        while not done.wait(self._beat + self._patience - time.monotonic()):
+            if time.monotonic() - self._beat >= self._patience:
+                self.lost = True
+                raise UserError(
+                    f"{self._name} gave no sign of life for {self._patience:.0f} seconds (rollouts.vllm.timeout) and "
+                    "was given up. Start the run again: it resumes from its last checkpoint"
+                )
+        if trouble:
+            raise trouble[0]
+        return result[0]
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
