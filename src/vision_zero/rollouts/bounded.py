@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -39,29 +40,24 @@ class BoundedThread:
         after."""
         if self.lost:
             raise UserError(f"{self._name} was given up before: start the run again, it resumes where it was saved")
-        result: list[T] = []
-        trouble: list[BaseException] = []
-        done = threading.Event()
+        future: Future[T] = Future()
 
         def run() -> None:
             try:
-                result.append(function())
-            except BaseException as e:  # noqa: BLE001 - raised again by the caller
-                trouble.append(e)
-            done.set()
+                future.set_result(function())
+            except BaseException as e:  # noqa: BLE001 - whoever waits for the result raises it
+                future.set_exception(e)
 
         self.beat()
         self._calls.put(run)
-        while not done.wait(self._beat + self._patience - time.monotonic()):
+        while not wait([future], self._beat + self._patience - time.monotonic()).done:
             if time.monotonic() - self._beat >= self._patience:
                 self.lost = True
                 raise UserError(
                     f"{self._name} gave no sign of life for {self._patience:.0f} seconds (rollouts.vllm.timeout) and "
                     "was given up. Start the run again: it resumes from its last checkpoint"
                 )
-        if trouble:
-            raise trouble[0]
-        return result[0]
+        return future.result()
 
     def _work(self) -> None:
         while True:

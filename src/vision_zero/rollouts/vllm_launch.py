@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,10 +42,11 @@ def serve(config: RunConfig, host: str, port: int, more: Sequence[str] = ()) -> 
             return process.wait()
         finally:
             process.terminate()
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(STOPPING)
-            process.kill()
-            process.wait()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:
