@@ -1,13 +1,15 @@
-# Two commands do everything on a bare machine: `make demo` and `make test`.
+# Two commands do everything on a bare machine: `make demo` and `make test`. `make test-vllm` tests vLLM, in an
+# environment of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 # Debian packages venv apart from Python.
 APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test lint types unit clean
+.PHONY: install demo test test-vllm lint types unit clean
 
 install: $(VENV)/.installed
 
@@ -33,5 +35,16 @@ unit: install
 
 test: lint types unit
 
+$(VLLM)/.installed: constraints-vllm.txt tests/vllm/torchvision_on_cpu.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	cp tests/vllm/torchvision_on_cpu.py $$site && echo 'import torchvision_on_cpu' > $$site/torchvision_on_cpu.pth
+	@touch $@
+
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest tests/vllm --show-capture=no
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

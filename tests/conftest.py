@@ -1,8 +1,9 @@
 """What all tests share, and which tests show what of which model family: the results behind `vision-zero models`.
 
 A test marked `@pytest.mark.shows("train")` speaks for the family it is run with (its parameter `family`).
-`pytest --write-models` writes the package's table from the results; a table that claims more or less than the
-marks is refused by `tests/models/test_table.py`, and a marked test that fails fails the suite.
+`pytest --write-models` writes what the results show into the package's table, and leaves what this environment has
+no tests for (those of vLLM run in another, see `make test-vllm`); a table that claims more or less than the marks is
+refused by `tests/models/test_table.py`, and a marked test that fails fails the suite.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from vision_zero.models.table import CAPABILITIES
+from vision_zero.models.table import CAPABILITIES, families
 
 # No test may fail because a machine is slow; and a red build must be red again when it is looked into.
 settings.register_profile(
@@ -44,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.outcome == "skipped":
+        return  # it says nothing
     if report.when == "call" or report.outcome != "passed":
         for name, value in report.user_properties:
             if name == "shows":
@@ -52,6 +55,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--write-models") and not hasattr(session.config, "workerinput"):
-        names = sorted({family for family, _ in RESULTS})
-        table = {n: {c: bool(RESULTS[n, c]) and all(RESULTS[n, c]) for c in CAPABILITIES} for n in names}
+        table = {name: dict(shown) for name, shown in families().items()}
+        spoken_of = {capability for _, capability in RESULTS}
+        for name in {family for family, _ in RESULTS} | set(table):
+            before = table.get(name, {})
+            table[name] = {
+                c: bool(RESULTS[name, c]) and all(RESULTS[name, c]) if c in spoken_of else before.get(c, False)
+                for c in CAPABILITIES
+            }
+        table = dict(sorted(table.items()))
         TABLE.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

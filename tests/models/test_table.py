@@ -11,12 +11,13 @@ from rich.console import Console
 
 from tests.models import test_contract
 from tests.tiny_models import FAMILIES
+from tests.vllm import test_local
 from vision_zero.models.table import CAPABILITIES, families, models_table
 
 
 def shown() -> Iterator[tuple[str, str]]:
-    """(test, capability) of every mark in the contract, whose tests run with every family."""
-    for _, group in inspect.getmembers(test_contract, inspect.isclass):
+    """(test, capability) of every mark in the contract and in the tests of vLLM, which run with every family."""
+    for group in [*(g for _, g in inspect.getmembers(test_contract, inspect.isclass)), test_local]:
         for name, test in inspect.getmembers(group, inspect.isfunction):
             for mark in getattr(test, "pytestmark", []):
                 if mark.name == "shows":
@@ -26,7 +27,7 @@ def shown() -> Iterator[tuple[str, str]]:
 
 def test_the_table_claims_what_the_contract_shows() -> None:
     proved = {capability for _, capability in shown()}
-    assert proved == set(CAPABILITIES) - {"vLLM"}
+    assert proved == set(CAPABILITIES)
     assert list(families()) == sorted(FAMILIES)
     for name, claims in families().items():
         assert {c for c, claimed in claims.items() if claimed} == proved, name
