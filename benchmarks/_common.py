@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -72,6 +73,24 @@ def flops_of(act: Callable[[], Any]) -> int:
     with FlopCounterMode(display=False) as counter:
         act()
     return counter.get_total_flops()
+
+
+def peak_bytes(act: Callable[[], Any]) -> int:
+    """Most bytes that `act` holds at once beyond those before it: on a GPU what torch's allocator says, on a CPU the
+    sum of what was allocated and not yet freed, from torch's profiler."""
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        act()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        act()
+    now = peak = 0
+    events = profiled.profiler.kineto_results.events()
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
 
 
 # The machine

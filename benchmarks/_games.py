@@ -59,7 +59,7 @@ def deals_of(config: RunConfig, games: int) -> list[Deal]:
 
 def play_ours(config: RunConfig, vlm: VLM, deals: Sequence[Deal]) -> list[Episode]:
     """All games in lock-step, what was read of prompts kept."""
-    engine = HfEngine(vlm, config.rollouts.batch_size, int(config.rollouts.trunk_cache_gib * 2**30))
+    engine = HfEngine.of(vlm, config.rollouts)
     with engine.fixed_weights():
         return play(make_game(config.game), deals, {POLICY: _player(config, vlm, engine)})
 
@@ -84,14 +84,12 @@ def samples_of(episodes: Sequence[Episode]) -> tuple[list[Sample], dict[str, Pic
     rng = random.Random(0)
     samples, pictures = [], {}
     for episode in episodes:
-        pictures |= {p.sha: p for seat in episode.seats for p in (seat.picture,)}
+        pictures |= {seat.picture.sha: seat.picture for seat in episode.seats}
         for number, turn in enumerate(episode.turns):
             spoken = turn.utterance
             assert spoken.prompt is not None
-            label = f"{turn.stage}"
-            samples.append(
-                Sample(spoken.prompt, spoken.ids, spoken.logprobs, rng.gauss(0, 1), label, episode.id, number)
-            )
+            advantage, label = rng.gauss(0, 1), str(turn.stage)
+            samples.append(Sample(spoken.prompt, spoken.ids, spoken.logprobs, advantage, label, episode.id, number))
     return samples, pictures
 
 

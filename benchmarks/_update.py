@@ -45,6 +45,11 @@ class Gradients:
             reference = self._score(scorer, alone, pictures, "none", rows=1)
         self._learn(alone, reference, pictures, "none", of)
 
+    def learn(self, samples: Sequence[Sample], pictures: Mapping[str, Picture], pack: Pack) -> None:
+        """Forward and backward only, with log-probs of zero for the reference."""
+        scored = self.pack(samples, pictures, pack, self.config.update.tokens_per_batch)
+        self._learn(scored, torch.zeros_like(scored.sampling), pictures, pack, len(samples))
+
     def pack(self, samples: Sequence[Sample], pictures: Mapping[str, Picture], pack: Pack, tokens: int) -> Scored:
         """Trees and flat tensors."""
         for picture in pictures.values():

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.tiny_models import FAMILIES, folder
 
+from benchmarks._common import peak_bytes, spent
 from vision_zero.config import RunConfig
 from vision_zero.models.base import VLM, load
 from vision_zero.plan.longest import longest_game
@@ -41,23 +40,8 @@ VARIANTS = {
 
 
 def measured(run: Callable[[], None]) -> tuple[int, float]:
-    """Peak of bytes allocated while `run` runs, beyond those before it, and CPU seconds without the profiler."""
-    if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        peak = torch.cuda.max_memory_allocated() - before
-    else:
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-            run()
-        now = peak = 0
-        events = profiled.profiler.kineto_results.events()
-        for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-            now += event.nbytes()
-            peak = max(peak, now)
-    began = time.process_time()
-    run()
-    return peak, time.process_time() - began
+    """Peak of bytes allocated while `run` runs, beyond those before it, and CPU seconds of another run."""
+    return peak_bytes(run), spent(run).cpu
 
 
 def held(vlms: list[VLM]) -> int:

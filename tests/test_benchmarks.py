@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import play, update
+from benchmarks import memory, play, scale, step, sync, update
 
 SMALL = ["--games", "1", "--repeats", "1", "--seats", "3", "--rounds", "1", "--votes", "2", "--answers", "2"]
 
 
 @pytest.mark.parametrize(
     ("main", "more"),
-    [(play.main, []), (update.main, ["--rows", "5"])],
-    ids=["play", "update"],
+    [
+        (play.main, []),
+        (update.main, ["--rows", "5"]),
+        (step.main, []),
+        (memory.main, []),
+        (sync.main, ["--games", "2"]),
+        (scale.main, ["--seat-counts", "3", "4", "--round-counts", "1", "--game-counts", "1", "2"]),
+    ],
+    ids=["play", "update", "step", "memory", "sync", "scale"],
 )
 def test_it_runs_and_writes_its_figures(
     main: Callable[[Sequence[str]], Any], more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
