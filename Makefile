@@ -9,7 +9,7 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-vllm lint types unit clean
+.PHONY: install demo test test-harness test-vllm lint types unit clean
 
 install: $(VENV)/.installed
 
@@ -46,5 +46,13 @@ $(VLLM)/.installed: constraints-vllm.txt tests/vllm/torchvision_on_cpu.py
 test-vllm: $(VLLM)/.installed
 	$(VLLM)/bin/python -m pytest tests/vllm --show-capture=no
 
+# VLMEvalKit and lmms-eval in environments of their own: 5 GB, and minutes.
+HARNESS := .venv-harness
+test-harness: export VISION_ZERO_HARNESS := $(CURDIR)/$(HARNESS)
+test-harness: install
+	@for tool in vlmevalkit lmms-eval; do $(BIN)/vision-zero harness list $$tool >/dev/null 2>&1 \
+		|| $(BIN)/vision-zero harness install $$tool || exit 1; done
+	$(BIN)/pytest tests/evaluate/check_harness.py
+
 clean:
-	rm -rf $(VENV) $(VLLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

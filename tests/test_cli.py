@@ -33,6 +33,8 @@ COMMANDS = [
     ["eval"],
     ["serve"],
     ["export"],
+    ["harness"],
+    *(["harness", c] for c in ("install", "list")),
     ["nano"],
     ["nano", "make"],
     ["pairs"],

@@ -106,7 +106,7 @@ FORBIDDEN_OUTSIDERS = {
 ON_USE = {("pairs.photos.pipeline", "torch")}
 """Module and outsider that it may import all the same, inside a function: nobody else of its room loads it."""
 
-PROGRAMS = {"pairs.clevr.blender.render"}
+PROGRAMS = {"pairs.clevr.blender.render", "evaluate.harness.start", "evaluate.harness.probe_task"}
 """What another Python runs, with packages that ours has not: nobody imports it."""
 
 MOST_LINES = 400

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 
 Overrides = Annotated[
@@ -30,12 +31,29 @@ class _Server(StrEnum):
     TRANSFORMERS = "transformers"
 
 
+class _Suite(StrEnum):
+    PROBES = "probes"
+    VLMEVALKIT = "vlmevalkit"
+    LMMS_EVAL = "lmms-eval"
+
+
+class _Tool(StrEnum):
+    VLMEVALKIT = "vlmevalkit"
+    LMMS_EVAL = "lmms-eval"
+
+
+harness = typer.Typer(
+    no_args_is_help=True, help="VLMEvalKit and lmms-eval, which run published benchmarks, in environments of their own."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(arena)
     app.command("eval")(evaluate)
     app.command()(serve)
     app.command()(export)
+    app.add_typer(harness, name="harness")
 
 
 def arena(
@@ -79,7 +97,7 @@ def arena(
 
 def evaluate(
     checkpoint: Model,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; suites with the same DIR share its table.")],
     base: Annotated[
         str | None, typer.Option(metavar="MODEL", help="What to compare with.", show_default="what the run began with")
     ] = None,
@@ -88,32 +106,79 @@ def evaluate(
         typer.Option(metavar="RECIPE", help="Which pictures and which wording.", show_default="that of the run"),
     ] = None,
     pairs: Annotated[int, typer.Option(min=2, help="Held-out pairs to ask about.")] = 200,
+    suite: Annotated[
+        _Suite, typer.Option(help="Who asks: we, or another tool; see `vision-zero harness`.")
+    ] = _Suite.PROBES,
+    benchmarks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Of VLMEvalKit or lmms-eval: ChartQA,MMStar,..., `all` of the paper's, or `probes`."
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Who marks replies where rules cannot (OPENAI_BASE_URL, OPENAI_API_KEY)."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest reply to a benchmark.", show_default="the tool's")
+    ] = None,
+    server: Annotated[
+        _Server,
+        typer.Option(help="Who serves the models to the tool; auto: vLLM if it is installed and there is a GPU."),
+    ] = _Server.AUTO,
     overrides: Overrides = None,
 ) -> None:
-    """Ask a checkpoint and its base model the same questions about held-out pictures, outside of the game.
+    """Ask a checkpoint and its base model the same questions, outside of the game.
 
-    The questions are made from scenes and chart tables and have exact answers. Both models answer greedily under
-    the same settings, which are written next to the score; differences come with 95 % intervals.
+    Our own are about held-out pictures, made from scenes and chart tables, with exact answers. With --suite,
+    VLMEvalKit or lmms-eval asks those of published benchmarks. Both models answer greedily under the same settings,
+    which are written next to the score; differences come with 95 % intervals.
 
-    For example: `vision-zero eval runs/NAME --out evaluations/NAME`
+    For example: `vision-zero eval runs/NAME --out evaluations/NAME`, then
+    `vision-zero eval runs/NAME --out evaluations/NAME --suite vlmevalkit --benchmarks ChartQA,MMStar`
     """
     from vision_zero.config import load_config
-    from vision_zero.evaluate.exam import hold_exam, table
+    from vision_zero.evaluate.exam import check_fair, hold_exam, make_probes
+    from vision_zero.evaluate.scoreboard import FILES, check_models
     from vision_zero.evaluate.weights import find_weights
 
+    if (suite is _Suite.PROBES) != (benchmarks is None):
+        raise UserError("--suite vlmevalkit and lmms-eval want --benchmarks, and --benchmarks wants one of them")
     model = load_config(recipe, overrides).model if recipe is not None else None
     found = find_weights(checkpoint, model)
-    if recipe is None and found.run is None:
-        raise UserError(f"{checkpoint} is not a checkpoint of a run: say with --recipe what to ask about")
-    file = recipe if recipe is not None or found.run is None else found.run.path / "recipe.yaml"
-    config = load_config(file, overrides)
     if base is None:
         if found.run is None:
             raise UserError(f"{checkpoint} is not a checkpoint of a run: say with --base what to compare it with")
         base = found.run.config.model.path
-    exam = hold_exam(config, find_weights(base, found.model), found, pairs, out)
-    typer.echo(table(exam))
-    typer.echo(f"\n{out / 'table.md'}\n{out / 'exam.json'}\n{out / 'replies.jsonl'}")
+    before = find_weights(base, found.model)
+    check_fair(before, found)
+    check_models(out, before, found)
+
+    def config() -> RunConfig:
+        if recipe is None and found.run is None:
+            raise UserError(f"{checkpoint} is not a checkpoint of a run: say with --recipe what to ask about")
+        return load_config(
+            recipe if found.run is None or recipe is not None else found.run.path / "recipe.yaml", overrides
+        )
+
+    if benchmarks is None:
+        hold_exam(config(), before, found, pairs, out)
+    else:
+        from vision_zero.evaluate.harness.probe_file import probe_file
+        from vision_zero.evaluate.harness.suite import Order, run_suite
+
+        order = Order(suite.value, benchmarks, judge, max_tokens, server.value)
+        run_suite(
+            order,
+            before,
+            found,
+            lambda: probe_file(make_probes(config(), pairs).probes, config().game.wording),
+            out,
+            lambda line: typer.echo(line, err=True),
+        )
+    typer.echo((out / "table.md").read_text(encoding="utf-8"))
+    written = [out / "table.md", out / FILES[suite.value], *([out / "replies.jsonl"] if benchmarks is None else [])]
+    typer.echo("\n".join(str(path) for path in written))
 
 
 def serve(
@@ -182,3 +247,35 @@ def export(
         step, folder = checkpoint
         export_checkpoint(find_weights(f"{run}@{step}"), folder, exam)
         typer.echo(f"{folder}: checkpoint of step {step} with its card, {folder / 'README.md'}")
+
+
+@harness.command("install")
+def install_tool(
+    tool: Annotated[_Tool, typer.Argument(show_default=False)],
+    python: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A Python 3.11 or 3.12.", show_default="this, or on the path")
+    ] = None,
+) -> None:
+    """Install a tool in an environment of its own, with all packages pinned: 2.4 GB on the disk with torch for CPUs.
+
+    The environment is in the user's cache, or in the folder that VISION_ZERO_HARNESS names.
+    """
+    from vision_zero.evaluate.harness import environment
+
+    found = environment.install(tool.value, python)
+    typer.echo(f"{tool.value} {found.version} works in {found.folder}: {len(found.benchmarks)} benchmarks")
+
+
+@harness.command("list")
+def list_benchmarks(tool: Annotated[_Tool, typer.Argument(show_default=False)]) -> None:
+    """Print the paper's benchmarks as an installed tool calls them, and how many others it knows."""
+    from vision_zero.evaluate.harness import benchmarks, environment
+
+    found = environment.find(tool.value)
+    ours = [name for benchmark in benchmarks.PUBLISHED for name in benchmark.names(tool.value)]
+    for benchmark in benchmarks.PUBLISHED:
+        names = ", ".join(benchmark.names(tool.value))
+        typer.echo(f"{benchmark.name:12} {names}{'  (--judge)' if tool.value in benchmark.judged else ''}")
+    typer.echo(
+        f"and {len(found.benchmarks.keys() - set(ours))} others of {tool.value} {found.version}, by its own names"
+    )

@@ -114,17 +114,17 @@ def test_the_card_is_filled_from_the_run(store: RunStore, tmp_path: Path) -> Non
 
 def test_evaluations_are_told_if_they_are_of_these_weights(store: RunStore, tmp_path: Path) -> None:
     weights = find_weights(f"{store.path}@2")
-    share = {"point": 0.4, "low": 0.3, "high": 0.5}
+    share = {"point": 0.4, "low": 0.3, "high": 0.5, "trials": 90, "games": 30}
     row = {"label": "exists", "before": share, "after": share, "difference": share, "verdict": "improved"}
     exam = tmp_path / "exam"
     exam.mkdir()
-    (exam / "exam.json").write_text(json.dumps({"checkpoint": "another", "rows": [row]}))
+    (exam / "exam.json").write_text(json.dumps({"base": "nano", "checkpoint": "another", "rows": [row]}))
     with pytest.raises(UserError, match="not of step-000002"):
         export_checkpoint(weights, tmp_path / "model", exam)
-    (exam / "exam.json").write_text(json.dumps({"checkpoint": weights.version, "rows": [row]}))
+    (exam / "exam.json").write_text(json.dumps({"base": "nano", "checkpoint": weights.version, "rows": [row]}))
     export_checkpoint(weights, tmp_path / "model", exam)
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "| exists | 40%" in card
+    assert "| exists | 40% (30% to 50%)" in card
     assert "None was made" not in card
 
 

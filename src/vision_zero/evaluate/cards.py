@@ -14,6 +14,7 @@ from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 from vision_zero.evaluate.arena_report import markdown
 from vision_zero.evaluate.curves import plot_curves
+from vision_zero.evaluate.scoreboard import read_sheets, table
 from vision_zero.evaluate.weights import Weights
 from vision_zero.models import files
 from vision_zero.types import JSON
@@ -40,7 +41,7 @@ def export_checkpoint(weights: Weights, out: Path, exam: Path | None = None) -> 
         raise UserError("only a checkpoint of a run can be told about: give RUN and a step")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another folder for the checkpoint")
-    found = None if exam is None else _exam(exam, weights)
+    found = [] if exam is None else _exam(exam, weights)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.partial")
     if unfinished.exists():
@@ -84,18 +85,18 @@ def _last_name(text: str) -> str:
     return path.name if path.is_absolute() else text
 
 
-def _exam(folder: Path, weights: Weights) -> JSON:
-    file = folder / "exam.json"
-    if not file.is_file():
-        raise UserError(f"{folder} holds no exam.json: name a folder that `vision-zero eval` wrote")
-    tree: JSON = json.loads(file.read_text(encoding="utf-8"))
-    if tree["checkpoint"] != weights.version:
-        raise UserError(f"{file} is of {tree['checkpoint']}, not of {weights.version}: evaluate this checkpoint")
-    return tree
+def _exam(folder: Path, weights: Weights) -> list[JSON]:
+    sheets = read_sheets(folder)
+    if not sheets:
+        raise UserError(f"{folder} holds no evaluation: name a folder that `vision-zero eval` wrote")
+    for tree in sheets:
+        if tree["checkpoint"] != weights.version:
+            raise UserError(f"{folder} is of {tree['checkpoint']}, not of {weights.version}: evaluate this checkpoint")
+    return sheets
 
 
 def _card(
-    weights: Weights, config: JSON, metrics: Sequence[Mapping[str, Any]], held_out: JSON | None, exam: JSON | None
+    weights: Weights, config: JSON, metrics: Sequence[Mapping[str, Any]], held_out: JSON | None, exam: list[JSON]
 ) -> Iterator[str]:
     run, model = weights.run, config["model"]
     assert run is not None
@@ -131,31 +132,31 @@ def _card(
     yield from ("", "## Limits", "")
     yield f"- Trained on pictures of kind `{config['pairs']['kind']}` alone: nothing here tells of others."
     yield "- It was rewarded for hiding as a spy: what it says in that role is meant to mislead."
-    if exam is None:
+    if not exam:
         yield "- It was not compared with its base model outside of the game."
     yield "- One run with one seed: intervals are over games and questions, not over runs."
     yield "- Biases and errors of the base model were neither measured nor removed."
     yield ""
 
 
-def _evaluation(step: int | None, steps: int, held_out: JSON | None, exam: JSON | None) -> Iterator[str]:
+def _evaluation(step: int | None, steps: int, held_out: JSON | None, exam: list[JSON]) -> Iterator[str]:
     if held_out is not None and str(held_out["policy"]) == str(step):
         yield f"{held_out['games']} held-out games, frozen start against this checkpoint, the same deals for both:"
-        yield from ("", _table(held_out["rows"], "start", "this checkpoint"))
-    if exam is not None:
+        yield from ("", _table(held_out["rows"]))
+    if exam:
         yield ""
-        yield "Questions outside of the game with exact answers, base model beside checkpoint, greedy:"
-        yield from ("", _table(exam["rows"], "base", "this checkpoint"))
-    if (held_out is None or str(held_out["policy"]) != str(step)) and exam is None:
+        yield "Questions outside of the game, base model beside checkpoint, greedy:"
+        yield from ("", table(exam))
+    if (held_out is None or str(held_out["policy"]) != str(step)) and not exam:
         yield f"None was made of step {step} (the run has {steps})."
 
 
-def _table(rows: Sequence[Mapping[str, Any]], before: str, after: str) -> str:
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         [row["label"], f"{row['before']['point']:.0%}", f"{row['after']['point']:.0%}", _points(row["difference"]),
          row["verdict"]] for row in rows
     ]  # fmt: skip
-    return markdown(["", before, after, "difference (95 %)", "verdict"], cells)
+    return markdown(["", "start", "this checkpoint", "difference (95 %)", "verdict"], cells)
 
 
 def _points(e: Mapping[str, float]) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 from vision_zero.evaluate import chart_probes, clevr_probes
-from vision_zero.evaluate.arena_report import markdown
 from vision_zero.evaluate.held_out import Row
 from vision_zero.evaluate.probes import Probe, ProbeSet, is_right, messages_of
-from vision_zero.evaluate.statistics import Counts, Estimate, difference, rate
+from vision_zero.evaluate.scoreboard import row_to_json, write_sheet
+from vision_zero.evaluate.statistics import Counts, difference, rate
 from vision_zero.evaluate.weights import Weights
 from vision_zero.models.base import load
 from vision_zero.pairs import open_pairs
@@ -50,7 +50,7 @@ class Exam:
 
     def to_json(self) -> JSON:
         """Plain data for `json.dumps`, verdicts included."""
-        return asdict(self) | {"rows": [asdict(row) | {"verdict": row.verdict} for row in self.rows]}
+        return asdict(self) | {"rows": [row_to_json(row) for row in self.rows]}
 
 
 def make_probes(config: RunConfig, pairs: int) -> ProbeSet:
@@ -108,16 +108,21 @@ def mark(probes: Sequence[Probe], base: Sequence[Reply], checkpoint: Sequence[Re
     return tuple(rows)
 
 
-def hold_exam(config: RunConfig, base: Weights, checkpoint: Weights, pairs: int, out: Path) -> Exam:
-    """Ask both, compare, and write `exam.json`, `table.md` and `replies.jsonl` into `out`.
-
-    Raises `UserError` if the two would be loaded in different ways.
-    """
-    asked = make_probes(config, pairs)
+def check_fair(base: Weights, checkpoint: Weights) -> None:
+    """Raises `UserError` if the two would be loaded in different ways."""
     for name in ("dtype", "attention", "max_pixels"):
         ours, theirs = getattr(base.model, name), getattr(checkpoint.model, name)
         if ours != theirs:
             raise UserError(f"model.{name} is {ours} for the base and {theirs} for the checkpoint: no fair comparison")
+
+
+def hold_exam(config: RunConfig, base: Weights, checkpoint: Weights, pairs: int, out: Path) -> Exam:
+    """Ask both, compare, and write `exam.json`, `table.md` and `replies.jsonl` into `out`.
+
+    Raises `UserError` as `make_probes` and `check_fair` do.
+    """
+    asked = make_probes(config, pairs)
+    check_fair(base, checkpoint)
     replies = [sit(config, weights, asked.probes) for weights in (base, checkpoint)]
     exam = Exam(
         base.version,
@@ -129,21 +134,8 @@ def hold_exam(config: RunConfig, base: Weights, checkpoint: Weights, pairs: int,
     out.mkdir(parents=True, exist_ok=True)
     lines = (_told(probe, *both) for probe, *both in zip(asked.probes, *replies, strict=True))
     write_atomic(out / "replies.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-    write_atomic(out / "exam.json", json.dumps(exam.to_json(), indent=2).encode() + b"\n")
-    write_atomic(out / "table.md", (table(exam) + "\n").encode())
+    write_sheet(out, "probes", exam.to_json())
     return exam
-
-
-def table(exam: Exam) -> str:
-    """The rows in Markdown, and what was left out."""
-    rows = [
-        [row.label, _share(row.before), _share(row.after), _points(row.difference), row.verdict, str(row.after.trials)]
-        for row in exam.rows
-    ]
-    head = ["probe", f"base ({exam.base})", f"checkpoint ({exam.checkpoint})", "difference", "verdict", "questions"]
-    lines = [markdown(head, rows)]
-    lines += [f"left out: {name.replace('_', ' ')}: {why}" for name, why in exam.left_out.items()]
-    return "\n\n".join(lines)
 
 
 def _left_out(kind: str, wording: str, probes: Sequence[Probe]) -> dict[str, str]:
@@ -205,11 +197,3 @@ def _told(probe: Probe, base: Reply, checkpoint: Reply) -> JSON:
         "base": asdict(base) | {"right": is_right(probe, base.text)},
         "checkpoint": asdict(checkpoint) | {"right": is_right(probe, checkpoint.text)},
     }
-
-
-def _share(e: Estimate) -> str:
-    return f"{e.point:.0%} ({e.low:.0%} to {e.high:.0%})"
-
-
-def _points(e: Estimate) -> str:
-    return f"{100 * e.point:+.0f} ({100 * e.low:+.0f} to {100 * e.high:+.0f})"

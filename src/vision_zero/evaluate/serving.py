@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,19 +13,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
-from transformers import AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate.weights import Weights
 from vision_zero.models import files
-from vision_zero.models.base import load
+from vision_zero.models.base import FAMILIES, load
 
 Server = Literal["auto", "vllm", "transformers"]
 _PATIENCE = {"vllm": 1800.0, "transformers": 600.0}
@@ -35,14 +36,20 @@ _CHATML = "<|im_start|>assistant\n"
 
 @contextmanager
 def served(
-    weights: Weights, name: str, host: str = "127.0.0.1", port: int = 8000, server: Server = "auto"
+    weights: Weights,
+    name: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    server: Server = "auto",
+    log: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server that knows the model by `name`, wait until it answers, and stop it in the end.
 
-    With LoRA base and adapter are merged into a temporary folder first. Raises `UserError` if no server is
+    With LoRA base and adapter are merged into a temporary folder first. Pictures are seen under the model's
+    `max_pixels`. The server's words go to `log`, or where this process's do. Raises `UserError` if no server is
     installed, if the port is taken, or if the server ends before it answers.
     """
-    chosen = _choose(server)
+    chosen = choose(server)
     if "/" in name or not name:
         raise UserError(f"--name {name!r}: a name without slashes")
     with TemporaryDirectory(prefix="vision-zero-serve-") as temporary:
@@ -52,11 +59,20 @@ def served(
             load(weights.model).save(home / name, merged=True)
         elif folder is not None:
             _link(folder, home / name)
+            if weights.model.max_pixels is not None:
+                _limit_pixels(home / name, weights.model.max_pixels)
         elif chosen == "transformers":
             raise UserError(f"{weights.model.path} is a Hub id: download it and give its folder")
         model = str(home / name) if folder is not None else weights.model.path
         _check_free(host, port)
-        process = subprocess.Popen(_command(chosen, model, name, host, port), cwd=home, env=_environment(home))
+        with log.open("wb") if log is not None else nullcontext() as words:
+            process = subprocess.Popen(
+                _command(chosen, model, name, host, port),
+                cwd=home,
+                env=_environment(home),
+                stdout=words,
+                stderr=None if words is None else subprocess.STDOUT,
+            )
         try:
             _wait(process, f"http://{host}:{port}/health", _PATIENCE[chosen], chosen)
             yield process
@@ -94,6 +110,20 @@ def _link(folder: Path, place: Path) -> None:
     (place / settings.name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
 
 
+def _limit_pixels(place: Path, max_pixels: int) -> None:
+    """The processor as training had it: a base model's own files know nothing of the run's limit."""
+    reader: Any = AutoProcessor
+    processor = reader.from_pretrained(place)
+    FAMILIES[files.model_type(str(place))].limit_pixels(processor, max_pixels)
+    with TemporaryDirectory() as limited:
+        processor.save_pretrained(limited)
+        # newer files hold the image processor inside the processor's, and would be shadowed by older ones
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            (place / name).unlink(missing_ok=True)
+            if (Path(limited) / name).is_file():
+                shutil.copyfile(Path(limited) / name, place / name)
+
+
 def _opening(tokenizer: Any) -> str:
     """What the chat template writes before a reply."""
     chat = [{"role": "user", "content": "?"}]
@@ -103,7 +133,8 @@ def _opening(tokenizer: Any) -> str:
     return with_opening.removeprefix(without)
 
 
-def _choose(server: Server) -> Literal["vllm", "transformers"]:
+def choose(server: Server) -> Literal["vllm", "transformers"]:
+    """The server that `server` stands for here. Raises `UserError` if it is not installed."""
     has_vllm = importlib.util.find_spec("vllm") is not None
     if server == "vllm" and not has_vllm:
         raise UserError("vLLM is not installed: pip install vllm, or say --server transformers")

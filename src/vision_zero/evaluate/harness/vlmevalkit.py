@@ -1,0 +1,118 @@
+"""VLMEvalKit: its configuration, its command line, and its results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vision_zero.errors import UserError
+from vision_zero.evaluate.harness.environment import ask
+from vision_zero.evaluate.harness.job import Command, Job, Score
+from vision_zero.runs.files import write_atomic
+from vision_zero.types import JSON
+
+MAX_TOKENS = 2048
+"""What VLMEvalKit gives the models of Qwen's family."""
+DATA = "LMUData"
+"""Its environment variable for the folder of benchmarks."""
+RULES = "exact_matching"
+"""What VLMEvalKit calls marking without a judge. Else it would try one and fall back to rules without a word."""
+_BY_QUESTION = (
+    ("_auxmatch", "score"),
+    ("_{judge}_result", "hit"),
+    ("_results", "eval_score"),
+    ("_{judge}_score", "score"),
+    ("_{judge}", "hit"),
+    ("_{judge}", "correct"),
+)
+"""Where its kinds of benchmarks keep the score of single questions: end of the file's name, column."""
+
+
+def prepare(job: Job) -> Command:
+    """Write `config.json` (and our table, where VLMEvalKit looks for tables), and say how to start it."""
+    data = {}
+    for name in job.benchmarks:
+        ours = job.probes is not None and name == job.probes.name
+        data[name] = {"class": "ImageYORNDataset" if ours else job.tool.benchmarks[name], "dataset": name}
+    model = {
+        "class": "LMDeployAPI",
+        "model": job.model,
+        "api_base": f"{job.url}/chat/completions",
+        "key": "none",
+        "temperature": 0,
+        "max_tokens": job.max_tokens or MAX_TOKENS,
+        "timeout": 600,
+        "verbose": False,
+    }
+    if job.probes is not None:
+        job.probes.write(data_folder())
+    job.folder.mkdir(parents=True, exist_ok=True)
+    config = job.folder / "config.json"
+    write_atomic(config, json.dumps({"model": {job.model: model}, "data": data}, indent=2).encode() + b"\n")
+    arguments = ["--config", str(config), "--work-dir", str(job.folder), "--api-nproc", str(job.requests)]
+    arguments += ["--judge", job.judge or RULES]
+    # not JSON: the benchmarks of yes-or-no questions cannot read it back
+    settings = {"PRED_FORMAT": "tsv", DATA: str(data_folder())}
+    if job.judge is not None and "OPENAI_BASE_URL" in os.environ:
+        settings["OPENAI_API_BASE"] = f"{os.environ['OPENAI_BASE_URL'].rstrip('/')}/chat/completions"
+    return Command(job.tool.command("vlmeval", *arguments), settings)
+
+
+def data_folder() -> Path:
+    """Where VLMEvalKit keeps benchmarks: its variable, else a folder in the user's home."""
+    folder = Path(os.environ.get(DATA) or Path.home() / "LMUData").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def collect(job: Job) -> list[Score]:
+    """The scores that a run left in `job.folder`.
+
+    Raises `UserError` if a benchmark has none, or if requests or judgements failed: the tool would count them as wrong.
+    """
+    folder = job.folder / job.model
+    return read(job, ask(job.tool.name, job.tool.folder, "report", str(folder))["benchmarks"])
+
+
+def read(job: Job, report: Sequence[JSON]) -> list[Score]:
+    """Scores by what VLMEvalKit reports of its run, and by the tables that it left. Raises as `collect` does."""
+    told = {row["benchmark"]: row for row in report}
+    return [_score(job, job.folder / job.model, name, told.get(name, {})) for name in job.benchmarks]
+
+
+def _score(job: Job, folder: Path, name: str, told: JSON) -> Score:
+    failed = {kind: told.get(f"{kind}_failed") for kind in ("infer", "judge")}
+    if any(failed.values()):
+        raise UserError(
+            f"{name}: {failed['infer'] or 0} requests and {failed['judge'] or 0} judgements of {told['infer_total']} "
+            f"failed{': ' if told['eval_error'] else ''}{told['eval_error'] or ''}; see the log beside {folder}"
+        )
+    value = told.get("primary_metric_value")
+    if value is None:
+        why = told.get("eval_error") or told.get("skip_reason") or "it was never run"
+        raise UserError(f"{name}: VLMEvalKit gave no score ({why}); see the log beside {folder}")
+    metric = told["primary_metric"]
+    if isinstance(value, dict):
+        metric, value = next(iter(value.items()))
+    return Score(name, metric, float(value), _answers(job, folder, name))
+
+
+def _answers(job: Job, folder: Path, name: str) -> dict[str, float] | None:
+    judge = job.judge or RULES
+    for ending, column in _BY_QUESTION:
+        # some benchmarks write "gpt4o-mini" of "gpt-4o-mini"
+        for called in dict.fromkeys((judge, judge.replace("gpt-", "gpt"))):
+            path = folder / f"{job.model}_{name}{ending.format(judge=called)}.tsv"
+            if path.is_file():
+                with path.open(newline="", encoding="utf-8") as file:
+                    rows = list(csv.DictReader(file, delimiter="\t"))
+                if rows and column in rows[0]:
+                    return {row["index"]: _number(row[column]) for row in rows}
+    return None
+
+
+def _number(cell: str) -> float:
+    return {"True": 1.0, "False": 0.0}[cell] if cell in ("True", "False") else float(cell)
