@@ -86,8 +86,8 @@ def test_a_tool_asks_base_and_checkpoint_our_questions(name: str, untaught: Path
     assert headline == pytest.approx(row["after"]["point"], abs=1e-6), "the tool's mean is that of its questions"
     replies = sit(CONFIG, find_weights("nano", CONFIG.model), probes)
     ours = sum(is_right(p, r.text) is True for p, r in zip(probes, replies, strict=True)) / len(probes)
-    # both tools send pictures as JPEG or newly packed: single answers may differ
-    assert headline == pytest.approx(ours, abs=0.07)
+    # VLMEvalKit sends them as JPEG, and enlarged; lmms-eval as they are, and only near ties may go either way
+    assert headline == pytest.approx(ours, abs=0.07 if name == "vlmevalkit" else 0.03)
     assert sheet["settings"]["tool"]["version"] in environment.REQUIREMENTS[name]
     assert any(p.lower().startswith("torch==") for p in sheet["settings"]["tool"]["packages"])
     again = CliRunner().invoke(app, [*arguments, "--out", str(out)], catch_exceptions=False)

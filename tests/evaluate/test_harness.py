@@ -105,8 +105,14 @@ REPORT = {
 }
 
 
+SILENT = "RetCode: 0\nAnswer: \nLog: {}\n"
+REFUSED = "RetCode: 500\nAnswer: Failed to obtain answer via API.\n"
+GONE = "An error occured during try 0:\nConnectionError: refused\n"
+
+
 def test_what_vlmevalkit_found(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
+    (tmp_path / "tool.log").write_text(SILENT)
     asked = job(KIT, tmp_path, "MMStar")
     assert vlmevalkit.read(asked, [REPORT]) == [Score("MMStar", "Overall", 0.667, None)], "no table of questions"
     table = tmp_path / "base" / "base_MMStar_exact_matching_result.tsv"
@@ -117,20 +123,26 @@ def test_what_vlmevalkit_found(tmp_path: Path) -> None:
     (tmp_path / "base" / "base_Mine_auxmatch.tsv").write_text('"index"\t"extracted"\t"score"\n"0"\t"Yes"\t"True"\n')
     [score] = vlmevalkit.read(job(KIT, tmp_path, "Mine"), [REPORT | {"benchmark": "Mine"}])
     assert score.answers == {"0": 1.0}
+    assert vlmevalkit.read(asked, [REPORT | {"infer_failed": 1}])[0].value == 0.667, "to say nothing is an answer"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("log", "change", "message"),
     [
-        ({"infer_failed": 2}, "2 requests and 0 judgements of 3 failed"),
-        ({"judge_failed": 3, "eval_error": "no key"}, "3 judgements of 3 failed: no key"),
-        ({"primary_metric_value": None, "skip_reason": "invalid_dataset"}, r"gave no score \(invalid_dataset\)"),
-        ({"benchmark": "Another"}, "it was never run"),
+        (SILENT + REFUSED, {"infer_failed": 2}, "2 requests and 0 judgements of 3 failed"),
+        (SILENT + GONE, {"infer_failed": 2}, "2 requests and 0 judgements of 3 failed"),
+        ("", {"judge_failed": 3, "eval_error": "no key"}, r"3 judgements of 3 failed \(no key\)"),
+        ("", {"primary_metric_value": None, "eval_error": "'answer'"}, r"gave no score \('answer'\)"),
+        ("", {"primary_metric_value": None, "skip_reason": "invalid_dataset"}, r"gave no score \(invalid_dataset\)"),
+        ("", {"benchmark": "Another"}, "it was never run"),
     ],
 )
-def test_failures_of_vlmevalkit_are_no_wrong_answers(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_failures_of_vlmevalkit_are_no_wrong_answers(
+    tmp_path: Path, log: str, change: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "tool.log").write_text(log)
     with pytest.raises(UserError, match=message):
-        vlmevalkit.read(job(KIT, tmp_path, "MMStar"), [REPORT | change])
+        vlmevalkit.read(job(KIT, tmp_path, "MMStar", judge="j"), [REPORT | change])
 
 
 def test_the_configuration_of_lmms_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +212,7 @@ def test_rows_are_paired_and_share_a_table_with_the_probes(tmp_path: Path) -> No
     share = {"point": 0.4, "low": 0.3, "high": 0.5, "trials": 90, "games": 30}
     probe = {"label": "exists", "before": share, "after": share, "difference": share, "verdict": "improved"}
     about = {"base": "nano:1", "checkpoint": "step:2"}
-    write_sheet(tmp_path, "probes", about | {"rows": [probe], "left_out": {"count": "no words"}})
+    write_sheet(tmp_path, "probes", about | {"rows": [probe], "left_out": {"count": "no words", "trend": "no words"}})
     text = write_sheet(tmp_path, "vlmevalkit", about | {"rows": rows})
     assert [line.split("|")[1].strip() for line in text.splitlines()[2:5]] == [
         "exists",
@@ -209,7 +221,7 @@ def test_rows_are_paired_and_share_a_table_with_the_probes(tmp_path: Path) -> No
     ]
     assert "Overall: 0 -> 0.75" in text
     assert "Final: 612 -> 640" in text
-    assert text.endswith("left out: count: no words")
+    assert text.endswith("left out: count, trend (no words)")
     assert (tmp_path / "table.md").read_text() == text + "\n"
     assert len(read_sheets(tmp_path)) == 2
     nano = find_weights("nano")

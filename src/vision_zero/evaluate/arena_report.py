@@ -13,6 +13,8 @@ from vision_zero.evaluate.ratings import Comparison, Rating
 from vision_zero.evaluate.statistics import Estimate
 from vision_zero.runs.files import write_atomic
 
+FEWEST = 10
+"""Deals below which resampling them says too little of what other deals would give."""
 COLORS = {"civilian": "#1f5a91", "spy": "#c8553d"}
 
 
@@ -27,7 +29,7 @@ def table(result: ArenaResult) -> str:
     """Win matrix, ratings and comparisons in Markdown."""
     names = result.players
     parts = [
-        f"{result.games} games on {result.deals} deals, the same for all. 95 % intervals.",
+        f"{result.games} games on {result.deals} deals, the same for all. 95 % intervals{_few(result)}.",
         "Games won by the civilians (rows) against the spy (columns):",
         markdown(["civilians \\ spy", *names], [[n, *map(_share, row)] for n, row in _rows(result)]),
     ]
@@ -93,6 +95,11 @@ def draw(result: ArenaResult, path: Path) -> None:
     figure.savefig(path, format="png")
 
 
+def _few(result: ArenaResult) -> str:
+    few = result.ratings is not None and result.deals < FEWEST
+    return f"; those of ratings resample deals, and are too narrow with fewer than {FEWEST}" if few else ""
+
+
 def _rows(result: ArenaResult) -> list[tuple[str, tuple[Estimate | None, ...]]]:
     return list(zip(result.players, result.matrix, strict=True))
 
@@ -102,11 +109,11 @@ def _share(cell: Estimate | None) -> str:
 
 
 def _points(rating: Rating) -> str:
-    return f"{rating.points:+.0f} ({rating.low:+.0f} to {rating.high:+.0f})"
+    return f"{round(rating.points):+d} ({round(rating.low):+d} to {round(rating.high):+d})"
 
 
 def _told(c: Comparison) -> str:
-    lead = f"{100 * c.lead.point:+.0f} points ({100 * c.lead.low:+.0f} to {100 * c.lead.high:+.0f})"
+    lead = "{:+d} points ({:+d} to {:+d})".format(*(round(100 * x) for x in (c.lead.point, c.lead.low, c.lead.high)))
     verdict = "told apart" if c.told_apart else "not told apart"
     if c.games_needed is None:
         return f"{c.first} - {c.second}: {lead}; came out equal in {2 * c.lead.games} games"

@@ -74,8 +74,11 @@ def table(sheets: list[JSON]) -> str:
     names = [f"base ({sheets[0]['base']})", f"checkpoint ({sheets[0]['checkpoint']})"]
     head = ["probe", *names, "difference", "verdict", "questions", *(["the tool's score"] if scored else [])]
     lines = [markdown(head, [_cells(row, scored) for row in rows])]
-    left = {name: why for sheet in sheets for name, why in sheet.get("left_out", {}).items()}
-    lines += [f"left out: {name.replace('_', ' ')}: {why}" for name, why in left.items()]
+    left: dict[str, list[str]] = {}
+    for sheet in sheets:
+        for name, why in sheet.get("left_out", {}).items():
+            left.setdefault(why, []).append(name.replace("_", " "))
+    lines += [f"left out: {', '.join(names)} ({why})" for why, names in left.items()]
     return "\n\n".join(lines)
 
 
@@ -93,7 +96,7 @@ def _share(e: Estimate) -> str:
 
 
 def _points(e: Estimate) -> str:
-    return f"{100 * e.point:+.0f} ({100 * e.low:+.0f} to {100 * e.high:+.0f})"
+    return "{:+d} ({:+d} to {:+d})".format(*(round(100 * x) for x in (e.point, e.low, e.high)))
 
 
 def _own(own: dict[str, Any] | None) -> str:

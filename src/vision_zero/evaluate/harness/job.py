@@ -9,6 +9,9 @@ from pathlib import Path
 from vision_zero.evaluate.harness.environment import Tool
 from vision_zero.evaluate.harness.probe_file import ProbeFile
 
+LOG = "tool.log"
+"""All that the tool says, in the folder of its job."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -14,7 +14,7 @@ from types import ModuleType
 from vision_zero.errors import UserError
 from vision_zero.evaluate.harness import benchmarks, environment, lmms_eval, vlmevalkit
 from vision_zero.evaluate.harness.environment import Tool
-from vision_zero.evaluate.harness.job import Job, Score
+from vision_zero.evaluate.harness.job import LOG, Job, Score
 from vision_zero.evaluate.harness.probe_file import ProbeFile
 from vision_zero.evaluate.held_out import Row
 from vision_zero.evaluate.scoreboard import OwnScore, row_to_json, unpaired_to_json, write_sheet
@@ -25,8 +25,8 @@ from vision_zero.runs import provenance
 from vision_zero.types import JSON
 
 SIDES = ("base", "checkpoint")
-REQUESTS = {"vllm": 32, "transformers": 1}
-"""Requests at once: Transformers' server answers one picture prompt at a time."""
+REQUESTS = {"vllm": 32, "transformers": 4}
+"""Requests at once. Transformers' server answers one after the other, but the tools pause between theirs."""
 _MODULES: Mapping[str, ModuleType] = {"vlmevalkit": vlmevalkit, "lmms-eval": lmms_eval}
 _LABELS = {"vlmevalkit": "VLMEvalKit", "lmms-eval": "lmms-eval"}
 
@@ -55,7 +55,7 @@ def run_suite(
 ) -> str:
     """Serve one model after the other, run the tool on each, and write the sheet and the table of `out`: the table.
 
-    What the tool reads and writes is in `out/SUITE/SIDE`, its words in `tool.log` there. `make_probes` is called only
+    What the tool reads and writes is in `out/SUITE/SIDE`, its words in `LOG` there. `make_probes` is called only
     if the order has `probes`. Raises `UserError` before anything is served if the tool is not installed, if it does
     not know a benchmark, or if `out` has a run of it already; afterwards if it fails, or if a request did.
     """
@@ -72,7 +72,7 @@ def run_suite(
     sides = []
     for side, weights in zip(SIDES, (base, checkpoint), strict=True):
         folder = home / side
-        say(f"{side} ({weights.version}): {_LABELS[order.suite]} on {', '.join(names)}; see {folder / 'tool.log'}")
+        say(f"{side} ({weights.version}): {_LABELS[order.suite]} on {', '.join(names)}; see {folder / LOG}")
         folder.mkdir(parents=True)
         port = _free_port()
         with served(weights, side, port=port, server=server, log=folder / "server.log"):
@@ -94,7 +94,7 @@ def run_suite(
 def _run(job: Job) -> list[Score]:
     module = _MODULES[job.tool.name]
     command = module.prepare(job)
-    log = job.folder / "tool.log"
+    log = job.folder / LOG
     with log.open("wb") as file:
         settings = environment.environ(**command.settings)
         code = subprocess.run(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate.harness.environment import ask
-from vision_zero.evaluate.harness.job import Command, Job, Score
+from vision_zero.evaluate.harness.job import LOG, Command, Job, Score
 from vision_zero.runs.files import write_atomic
 from vision_zero.types import JSON
 
@@ -30,6 +31,9 @@ _BY_QUESTION = (
 )
 """Where its kinds of benchmarks keep the score of single questions: end of the file's name, column."""
 
+_BROKEN = re.compile(r"An error occured during try|RetCode: (?!0\b)")
+"""Words of its log on a request without an answer, or with a status other than success."""
+
 
 def prepare(job: Job) -> Command:
     """Write `config.json` (and our table, where VLMEvalKit looks for tables), and say how to start it."""
@@ -45,7 +49,10 @@ def prepare(job: Job) -> Command:
         "temperature": 0,
         "max_tokens": job.max_tokens or MAX_TOKENS,
         "timeout": 600,
-        "verbose": False,
+        "retry": 3,
+        "wait": 1,
+        # else its log does not tell requests that failed from models that said nothing
+        "verbose": True,
     }
     if job.probes is not None:
         job.probes.write(data_folder())
@@ -78,34 +85,38 @@ def collect(job: Job) -> list[Score]:
 
 
 def read(job: Job, report: Sequence[JSON]) -> list[Score]:
-    """Scores by what VLMEvalKit reports of its run, and by the tables that it left. Raises as `collect` does."""
+    """Scores by what VLMEvalKit reports of its run, and by what it left. Raises as `collect` does.
+
+    It takes a model that says nothing for a request that failed; those are wrong answers all the same.
+    """
     told = {row["benchmark"]: row for row in report}
-    return [_score(job, job.folder / job.model, name, told.get(name, {})) for name in job.benchmarks]
+    broken = _BROKEN.search((job.folder / LOG).read_text(encoding="utf-8", errors="replace"))
+    return [_score(job, name, told.get(name, {}), broken is not None) for name in job.benchmarks]
 
 
-def _score(job: Job, folder: Path, name: str, told: JSON) -> Score:
-    failed = {kind: told.get(f"{kind}_failed") for kind in ("infer", "judge")}
-    if any(failed.values()):
-        raise UserError(
-            f"{name}: {failed['infer'] or 0} requests and {failed['judge'] or 0} judgements of {told['infer_total']} "
-            f"failed{': ' if told['eval_error'] else ''}{told['eval_error'] or ''}; see the log beside {folder}"
-        )
+def _score(job: Job, name: str, told: JSON, broken: bool) -> Score:
+    see = f"see {job.folder / LOG}"
+    silent, unjudged = told.get("infer_failed") or 0, (told.get("judge_failed") or 0) if job.judge else 0
+    if (silent and broken) or unjudged:
+        why = f" ({told['eval_error']})" if told["eval_error"] else ""
+        of = told["infer_total"]
+        raise UserError(f"{name}: {silent} requests and {unjudged} judgements of {of} failed{why}; {see}")
     value = told.get("primary_metric_value")
     if value is None:
         why = told.get("eval_error") or told.get("skip_reason") or "it was never run"
-        raise UserError(f"{name}: VLMEvalKit gave no score ({why}); see the log beside {folder}")
+        raise UserError(f"{name}: VLMEvalKit gave no score ({why}); {see}")
     metric = told["primary_metric"]
     if isinstance(value, dict):
         metric, value = next(iter(value.items()))
-    return Score(name, metric, float(value), _answers(job, folder, name))
+    return Score(name, metric, float(value), _answers(job, name))
 
 
-def _answers(job: Job, folder: Path, name: str) -> dict[str, float] | None:
+def _answers(job: Job, name: str) -> dict[str, float] | None:
     judge = job.judge or RULES
     for ending, column in _BY_QUESTION:
         # some benchmarks write "gpt4o-mini" of "gpt-4o-mini"
         for called in dict.fromkeys((judge, judge.replace("gpt-", "gpt"))):
-            path = folder / f"{job.model}_{name}{ending.format(judge=called)}.tsv"
+            path = job.folder / job.model / f"{job.model}_{name}{ending.format(judge=called)}.tsv"
             if path.is_file():
                 with path.open(newline="", encoding="utf-8") as file:
                     rows = list(csv.DictReader(file, delimiter="\t"))
