@@ -28,6 +28,7 @@ EXTRAS = {
     "flash_attn": ("flash-attn", "model.attention=flash_attention_2"),
     "num2words": ("num2words", "SmolVLM"),
     "diffusers": ("diffusers", "pairs edited by a model on this machine"),
+    "vllm": ("'vision-zero[vllm]'", "rollouts.engine=vllm"),
     "wandb": ("wandb", "save.trackers=[wandb]"),
     "trackio": ("trackio", "save.trackers=[trackio]"),
 }

@@ -140,6 +140,20 @@ def test_a_bfloat16_weight_costs_its_master_and_moments() -> None:
     assert checkpoint_bytes(shape) == 14 * shape.parameters
 
 
+def test_vllm_stands_on_the_bill_where_it_runs() -> None:
+    shapes = {}
+    for engine, urls in (("hf", []), ("vllm", []), ("vllm-server", ["http://localhost:8100"])):
+        config = tiny(**{"rollouts.engine": engine, "rollouts.vllm.urls": urls, "rollouts.vllm.context": 1000})
+        shape = shape_of(config.model)
+        shapes[engine] = {line.name: line for line in bill(config, shape, longest_game(config, shape)).lines}
+    ours = shapes["vllm"]["vLLM: weights, one prompt"]
+    assert ours.play == shape.weights + 1000 * shape.kv
+    assert ours.update == 0, "it sleeps"
+    assert "keys and values" in shapes["hf"]
+    assert "keys and values" not in shapes["vllm"]
+    assert set(shapes["vllm-server"]) == set(shapes["vllm"]) - {"vLLM: weights, one prompt"}
+
+
 def test_advice_makes_it_fit_and_names_the_smallest_sacrifice() -> None:
     config = load_config(next(r for r in RECIPES if r.stem == "qwen2_5_vl_7b_clevr"))
     devices = find_devices("80gb:1", config)

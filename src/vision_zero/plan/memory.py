@@ -81,7 +81,7 @@ def bill(config: RunConfig, shape: Shape, game: LongestGame, devices: int = 1, g
         Line("gradients", 0, gradients + late + (REDUCE_BYTES if devices > 1 else 0)),
         Line("kept for the backward", 0, kept),
         Line("a layer at work, or logits", 0, work),
-        *_play(config, shape, game, games),
+        *_engine(config, shape, game, games, gpu),
     ]
     if gpu:
         lines.append(Line("CUDA context, slack", SLACK, SLACK))
@@ -165,6 +165,18 @@ def _tower(config: RunConfig, shape: Shape, tokens: int) -> tuple[int, int]:
     if config.model.gradient_checkpointing:
         return layers * patches * hidden * shape.itemsize, layer
     return layers * layer, patches * shape.itemsize * 3 * inner
+
+
+def _engine(config: RunConfig, shape: Shape, game: LongestGame, games: int, gpu: bool) -> list[Line]:
+    """Transformers, also where it plays the frozen start for a vLLM that has only the trained weights; vLLM, which
+    takes `rollouts.vllm.memory` of the device and needs at least this."""
+    rollouts = config.rollouts
+    frozen_apart = not shape.adapter and (config.evaluation.games > 0 or len(rollouts.opponents) > 0)
+    lines = _play(config, shape, game, games) if rollouts.engine == "hf" or frozen_apart else []
+    if rollouts.engine == "vllm":
+        least = shape.weights + rollouts.vllm.context * shape.kv
+        lines.append(Line("vLLM: weights, one prompt", least, 0 if gpu and rollouts.vllm.sleep else least))
+    return lines
 
 
 def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> list[Line]:
