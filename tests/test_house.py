@@ -29,7 +29,8 @@ EDGES: dict[str, set[str]] = {
     "errors": set(),
     "config_pairs": set(),
     "config_rollouts": {"config_pairs"},
-    "config": {"errors", "config_pairs", "config_rollouts"},
+    "config_alarms": {"config_pairs"},
+    "config": {"errors", "config_pairs", "config_rollouts", "config_alarms"},
     "distributed": set(),
     "launch": set(),
     "preemption": set(),
@@ -56,6 +57,7 @@ EDGES: dict[str, set[str]] = {
     "train": {
         "probe",
         "preemption",
+        "watch",
         "distributed",
         "pairs",
         "games",
@@ -68,6 +70,8 @@ EDGES: dict[str, set[str]] = {
         "runs",
         "evaluate",
     },
+    # what a step says of cheating: its games, beside those of the run's first step
+    "watch": {"credit", "pairs", "runs"},
     # games with people: the viewer's page over the games that were played, and a seat at the one that is
     "tabletop": {"pairs", "games", "players", "rollouts", "runs", "evaluate.entrants", "viewer"},
     "evaluate_cli": {"evaluate", "runs"},
@@ -98,7 +102,8 @@ HEAVY = {"torch", "torchvision", "transformers", "tokenizers", "accelerate", "pe
 NETWORK = {"openai", "httpx", "requests", "urllib", "socket", "http", "aiohttp", "huggingface_hub"}
 FORBIDDEN_OUTSIDERS = {
     **dict.fromkeys(
-        ("types", "seeds", "errors", "config", "config_pairs", "config_rollouts", "games", "credit"), HEAVY | NETWORK
+        ("types", "seeds", "errors", "config", "config_alarms", "config_pairs", "config_rollouts", "games", "credit"),
+        HEAVY | NETWORK,
     ),
     "pairs": HEAVY,
 }

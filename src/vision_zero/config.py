@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from vision_zero.config_alarms import AlarmConfig
 from vision_zero.config_pairs import (
     ChartPairs,
     ClevrPairs,
@@ -29,6 +30,7 @@ from vision_zero.config_rollouts import RolloutConfig, VllmConfig
 from vision_zero.errors import UserError
 
 __all__ = [
+    "AlarmConfig",
     "ChartPairs",
     "ClevrPairs",
     "DiffusersEditor",
@@ -241,6 +243,7 @@ class RunConfig(Node):
     save: SaveConfig = SaveConfig()
     sight_check_every: Positive = 10
     """Steps between checks that log-probs depend on the pictures."""
+    alarms: AlarmConfig = AlarmConfig()
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from vision_zero.config import RunConfig
-from vision_zero.credit.assign import LEARNER, assign
+from vision_zero.credit.assign import LEARNER, assign, spoken
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
@@ -38,6 +38,7 @@ from vision_zero.runs.store import RunStore
 from vision_zero.types import Episode, Role, Stage
 from vision_zero.update.sight import require_sight
 from vision_zero.update.updater import Updater
+from vision_zero.watch import Watch
 
 FROZEN = "frozen"
 """Name of the player with the weights that training started from."""
@@ -102,6 +103,7 @@ class Trainer:
         self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
         self.stages = StageScheduler(config.credit.stages)
+        self.watch = Watch(config.alarms, store)
         self.done = 0
         """Steps done so far; also the version of the policy's weights."""
 
@@ -156,11 +158,14 @@ class Trainer:
         metrics |= {"stage/accuracy": self.stages.accuracy, "stage/na": self.stages.na}
         if self.done % self.config.sight_check_every == 0 and samples:
             report.phase("sight")
-            metrics["sight"] = require_sight(self.updater, samples, pictures)
+            said = [s for episode in credited.episodes if episode.id in ids for s in spoken(episode)]
+            metrics |= require_sight(self.updater, said, pictures)
         if self.held_out and self.config.evaluation.every and (self.done + 1) % self.config.evaluation.every == 0:
             report.phase("held-out games")
             result = self.held_out.evaluate(self.policy)
-            metrics |= {f"held_out/{row.name}": row.after.point for row in result.rows}
+            metrics |= result.metrics
+        if self.accelerator.is_main_process:
+            metrics |= self.watch.look(self.done, metrics, credited.episodes)
         if change:
             metrics["stage/switch"] = change.reason
             report.note(change.reason)

@@ -145,7 +145,7 @@ def test_results_are_plain_data_and_sentences(deals: list[Deal]) -> None:
     assert [r["verdict"] for r in tree["rows"]] == [r.verdict for r in result.rows]
     assert tree["rows"][0]["difference"]["low"] == result.rows[0].difference.low
     assert result.summary[0].startswith("improved: ")
-    assert len(result.summary) == len(result.rows) + 1
+    assert len(result.summary) == len(result.rows) + 2
     assert result.perfect_reader is not None
     assert "perfect readers of the start's clues" in result.summary[-1]
 

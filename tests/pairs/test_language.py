@@ -14,8 +14,10 @@ from vision_zero.pairs.clevr.language import (
     Description,
     describe,
     false_clue,
+    holds,
     is_true,
     matches,
+    mentioned,
     parse,
     true_clue,
 )
@@ -120,3 +122,32 @@ def test_a_scene_with_everything_admits_no_lie() -> None:
 def test_weights_decide_what_is_named() -> None:
     said = {true_clue(Random(s), SCENE, {("material",): 1.0}) for s in range(40)}
     assert said == {"a rubber object .", "a metal object ."}
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("There is a shiny blue ball to the left of two large cubes.", True),
+        ("I see a red block and a small metallic sphere", True),
+        ("The blue cube stands behind something", False),
+        ("a red cube next to a green thing", False),
+        ("Big red matte box.", True),
+        ("A cube that is red.", True),
+        ("grey cylinders", False),
+        ("There is no cylinder.", None),
+        ("It isn't a cube", None),
+        ("The colours are warm.", None),
+        ("red, blue", None),
+        ("zubadaga", None),
+        ("", None),
+    ],
+)
+def test_truth_of_free_speech(text: str, truth: bool | None) -> None:
+    assert holds(text, SCENE) is truth
+
+
+def test_mentioned_reads_sentences_of_the_language_as_parse_does() -> None:
+    for size, color, shape in product((None, *SIZES), (None, *COLORS), (None, *SHAPES)):
+        said = Description(size, None, color, shape)
+        assert mentioned(said.text) == [said] == [parse(said.text)]
+        assert holds(said.text, SCENE) is is_true(said.text, SCENE)

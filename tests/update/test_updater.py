@@ -186,11 +186,14 @@ def test_log_probs_that_do_not_match_their_ids_are_refused(make: Make) -> None:
 def test_sight(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     vlm, updater = make()
     samples, pictures = game(vlm, "g")
-    assert sight_check(updater, samples, pictures) > 0.01
+    found = sight_check(updater, samples, pictures)
+    assert found["sight"] > 0.01
+    kinds = {s.label.partition("/")[0] for s in samples}
+    assert found.keys() == {"sight", *(f"sight/{kind}" for kind in kinds)}
     features = vlm.image_features
     first = next(iter(pictures.values()))
     monkeypatch.setattr(vlm, "image_features", lambda shown: features([first] * len(shown)))
-    assert sight_check(updater, samples, pictures) == 0
+    assert set(sight_check(updater, samples, pictures).values()) == {0}
 
 
 def test_sight_needs_a_picture_with_something_in_it(make: Make) -> None:

@@ -55,10 +55,10 @@ def assign(episodes: Sequence[Episode], stage: Stage, config: CreditConfig, rae:
         for e, (episode, r) in enumerate(zip(episodes, rewards, strict=True))
     )
     samples = tuple(
-        _sample(episode, t, turn)
+        sample
         for episode in credited
-        for t, turn in learner_turns(episode)
-        if turn.stage in trained | anchored
+        for sample in spoken(episode)
+        if episode.turns[sample.turn].stage in trained | anchored
     )
     return Credited(credited, samples)
 
@@ -97,6 +97,11 @@ def learner_turns(episode: Episode) -> Iterator[tuple[int, Turn]]:
         for t, turn in enumerate(episode.turns)
         if turn.player == LEARNER and turn.utterance.prompt and turn.utterance.ids
     )
+
+
+def spoken(episode: Episode) -> Iterator[Sample]:
+    """Everything that the learner said in a credited game; what is not trained has `advantage=None`."""
+    return (_sample(episode, t, turn) for t, turn in learner_turns(episode))
 
 
 def spies_of(episode: Episode) -> frozenset[int]:

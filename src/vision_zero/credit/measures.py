@@ -7,6 +7,7 @@ from statistics import fmean
 
 from vision_zero.config import CreditConfig
 from vision_zero.credit.assign import seat_rewards, spies_of, vote_groups, vote_reward
+from vision_zero.credit.conduct import words
 from vision_zero.credit.group import is_flat
 from vision_zero.credit.rewards import Verdict, judge
 from vision_zero.types import Episode, Role, Stage, StopReason, Turn
@@ -30,10 +31,11 @@ def measures(episodes: Sequence[Episode], config: CreditConfig) -> dict[str, flo
 
     `win/civilian`, `win/spy`; `votes/plurality` (accuracy of a game's plurality, as above); shares of single
     votes `votes/accuracy`, `votes/na`, `votes/invalid`; `clues/malformed` (share that could not be read),
-    `clues/repeated` (share that repeats an earlier clue of its game word by word); of those who sample
-    tokens, `clues/tokens` and `votes/tokens` (mean length), `clues/cut_off` and `votes/cut_off` (share that
-    ran out of its token budget); `reward/clue/<role>`, `reward/decision`; `credit/flat_groups` (share of
-    vote groups with nothing to compare). A metric without a single observation is absent.
+    `clues/repeated` (share that repeats an earlier clue of its game word by word, whatever its capitals and
+    stops); of those who sample tokens, `clues/tokens` and `votes/tokens` (mean length), `clues/cut_off` and
+    `votes/cut_off` (share that ran out of its token budget); `reward/clue/<role>`, `reward/decision`;
+    `credit/flat_groups` (share of vote groups with nothing to compare). A metric without a single observation is
+    absent.
     """
     accuracy, na = stage_measures(episodes)
     verdicts = _verdicts(episodes)
@@ -80,8 +82,9 @@ def _repeats(episode: Episode) -> list[bool]:
     repeats = []
     for turn in episode.turns:
         if turn.stage is Stage.CLUE and turn.understood.clue is not None:
-            repeats.append(turn.understood.clue in heard)
-            heard.add(turn.understood.clue)
+            said = " ".join(words(turn.understood.clue))
+            repeats.append(said in heard)
+            heard.add(said)
     return repeats
 
 

@@ -7,6 +7,7 @@ as the other side, and (where given) a perfect reader of clues. Every row is a p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -83,12 +84,42 @@ class HeldOutResult:
         return {row.name: row for row in self.rows}[name]
 
     @property
+    def private_code(self) -> Estimate | None:
+        """How much more the policy's voters gain over the start's on the policy's clues than on the start's clues.
+
+        Whoever sees better gains on both; what is gained on one's own clues alone is a private code. The interval
+        takes the two gains for independent, which is wide: they are of the same deals.
+        """
+        named = {row.name: row.difference for row in self.rows}
+        own, others = named.get("policy_clues_read"), named.get("votes_on_start_clues")
+        if own is None or others is None:
+            return None
+        point = own.point - others.point
+        low = point - math.hypot(own.point - own.low, others.high - others.point)
+        high = point + math.hypot(own.high - own.point, others.point - others.low)
+        return Estimate(point, low, high, own.trials, own.games)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The policy's side of every row, and how far its clues are a private code, for the metrics of a step."""
+        found = {f"held_out/{row.name}": row.after.point for row in self.rows}
+        if (code := self.private_code) is not None:
+            found |= {"held_out/private_code": code.point, "held_out/private_code/low": code.low}
+        return found
+
+    @property
     def summary(self) -> list[str]:
         """Every row as a sentence: what improved, what got worse, what did not clearly change, the rest."""
         order = ("improved", "worse", "no clear change", "rose", "fell")
         lines = [row.sentence for row in sorted(self.rows, key=lambda row: order.index(row.verdict))]
         if not any(row.verdict == "improved" for row in self.rows):
             lines.insert(0, "nothing clearly improved")
+        if (code := self.private_code) is not None:
+            lines.append(
+                "its voters gained"
+                f" {100 * code.point:+.0f} points more on its own clues than on the start's"
+                f" ({100 * code.low:+.0f} to {100 * code.high:+.0f}): far above 0 they may be a private code"
+            )
         if self.perfect_reader is not None:
             r = self.perfect_reader
             lines.append(
@@ -146,12 +177,14 @@ class HeldOutGames:
         self._play_deals = play
 
     def evaluate(self, policy: Player) -> HeldOutResult:
-        """Play the policy in every part. 4 times the deals, 6 with a reader (and 1 or 2 more the first time)."""
+        """Play the policy in every part. 5 times the deals, 7 with a reader (and 1 or 2 more the first time)."""
         start, before = self.start, self._before
         votes = self._play(StagePlayer(start, policy), start)
         civilians = self._play(policy, start)
         spy = self._play(start, policy)
         self_play = self._play(policy, policy)
+        # the policy's own clues, read by voters who never learned what it may mean by them
+        read_by_start = self._play(StagePlayer(policy, start), policy)
         on_start = "on the start's clues"
         rows = [
             _row("votes_on_start_clues", f"votes that name the spy, {on_start}", "higher", _right, before, votes),
@@ -175,6 +208,14 @@ class HeldOutGames:
             ),
             _row("wins_as_spy", "games won as spy against the start's civilians", "higher", _escaped, before, spy),
             _row("self_play_votes", "votes that name the spy in self-play", "neither", _right, before, self_play),
+            _row(
+                "policy_clues_read",
+                "votes that name the spy on the policy's clues, by the start -> by the policy",
+                "neither",
+                _right,
+                read_by_start,
+                self_play,
+            ),
             _row("self_play_caught", "games won by the civilians in self-play", "neither", _caught, before, self_play),
         ]
         rows += self._truth_rows(civilians, spy)

@@ -13,6 +13,9 @@ from vision_zero.runs.store import Metrics, RunStore
 from vision_zero.runs.trackers import open_trackers
 from vision_zero.types import Episode, ImagePair
 
+ALARM = "alarm/"
+"""How the names of those metrics begin that are sentences to be read. They are printed when they begin."""
+
 
 class Reporter:
     """Use as a context manager. `first_step`: steps done before (a resumed run)."""
@@ -20,6 +23,8 @@ class Reporter:
     def __init__(self, store: RunStore, total_steps: int, first_step: int, console: Console) -> None:
         self._store, self._first = store, first_step
         self._progress = Progress(total_steps, console, first_step)
+        self._replay = f"vision-zero replay {store.path}"
+        self._due: frozenset[str] = frozenset()
         self._stack = ExitStack()
 
     def __enter__(self) -> Reporter:
@@ -45,6 +50,10 @@ class Reporter:
         self._store.append_metrics(step, metrics)
         self._trackers.log(step, metrics)
         self._progress.step({"step": step, **metrics})
+        due = {name: str(said) for name, said in metrics.items() if name.startswith(ALARM)}
+        for name in sorted(due.keys() - self._due):
+            self.note(f"alarm after step {step + 1}: {due[name]}; read games: {self._replay} --step {step}")
+        self._due = frozenset(due)
 
 
 class Silent:

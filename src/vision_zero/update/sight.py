@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from PIL import Image, ImageStat
 
@@ -12,25 +13,27 @@ from vision_zero.types import Picture, Sample
 from vision_zero.update.updater import Updater
 
 SAMPLES = 16
+"""Samples of each kind that are looked at."""
 BLIND = 1e-6
 """Mean change of log-probs below which a model does not see its pictures."""
 
 
-def require_sight(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
-    """`sight_check` on a few of the samples. Raises `UserError` if the model is blind."""
-    shown = samples[:SAMPLES]
-    change = sight_check(updater, shown, pictures)
-    if change < BLIND:
+def require_sight(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> dict[str, float]:
+    """`sight_check` on a few samples of each kind. Raises `UserError` if the model is blind."""
+    shown = [s for kind in dict.fromkeys(map(_kind, samples)) for s in islice(_of(samples, kind), SAMPLES)]
+    found = sight_check(updater, shown, pictures)
+    if found["sight"] < BLIND:
         raise UserError(
-            f"log-probs do not depend on the pictures (mean change {change:.2e} over {len(shown)} samples): "
+            f"log-probs do not depend on the pictures (mean change {found['sight']:.2e} over {len(shown)} samples): "
             "the model is blind, training would be meaningless. Check model.path and its processor"
         )
-    return change
+    return found
 
 
-def sight_check(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> float:
+def sight_check(updater: Updater, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> dict[str, float]:
     """Mean |change| of the samples' token log-probs when each picture gives way to a uniform one of its mean
-    colour and its size, which takes the same number of placeholders.
+    colour and its size, which takes the same number of placeholders: `sight` over all tokens, and over those of each
+    kind of sample, `sight/clue` and `sight/decision`.
 
     0 means blind. Samples that show only uniform pictures say nothing and are left out; raises `UserError`
     if there are no others.
@@ -41,8 +44,21 @@ def sight_check(updater: Updater, samples: Sequence[Sample], pictures: Mapping[s
         raise UserError("no sample shows a picture that is not uniform: sight cannot be checked on these pairs")
     scored = updater.pack(seeing, pictures)
     without = {sha: blank or pictures[sha] for sha, blank in blanks.items()}
-    change = updater.score(scored, pictures) - updater.score(scored, without)
-    return float(change.abs().mean())
+    change = (updater.score(scored, pictures) - updater.score(scored, without)).abs()
+    kinds = [_kind(scored.samples[i]) for i in scored.owner.tolist()]
+    found = {"sight": float(change.mean())}
+    for kind in sorted(set(kinds)):
+        found[f"sight/{kind}"] = float(change[[k == kind for k in kinds]].mean())
+    return found
+
+
+def _kind(sample: Sample) -> str:
+    """Example: "clue" of a sample labelled "clue/spy"."""
+    return sample.label.partition("/")[0]
+
+
+def _of(samples: Sequence[Sample], kind: str) -> Iterator[Sample]:
+    return (s for s in samples if _kind(s) == kind)
 
 
 def _blank(picture: Picture) -> Picture | None:

@@ -36,6 +36,19 @@ CLUE_WEIGHTS: Mapping[tuple[str, ...], float] = {
 }
 """How often a clue names which attributes: mostly colour and shape, sometimes more, sometimes vaguer."""
 
+_SAYS: Mapping[str, tuple[str, str]] = {
+    **{value: (name, value) for name, values in ATTRIBUTES.items() for value in values},
+    **{"grey": ("color", "gray"), "big": ("size", "large"), "tiny": ("size", "small"), "little": ("size", "small")},
+    **dict.fromkeys(("metallic", "shiny"), ("material", "metal")),
+    **dict.fromkeys(("matte", "matt"), ("material", "rubber")),
+    **{"ball": ("shape", "sphere"), "block": ("shape", "cube"), "box": ("shape", "cube")},
+    **dict.fromkeys((ANY_SHAPE, "thing", "item", "shape"), ("shape", ANY_SHAPE)),
+}
+"""Words that free speech has for attributes. Example: `{"ball": ("shape", "sphere")}`"""
+_DENIES = frozenset(
+    {"no", "not", "without", "none", "never", "nor", "neither", "isn", "aren", "doesn", "lacks", "nothing"}
+)
+
 _SENTENCE = re.compile(
     r"an? "
     + "".join(f"(?:(?P<{name}>{'|'.join(ATTRIBUTES[name])}) )?" for name in ("size", "material", "color"))
@@ -93,6 +106,37 @@ def is_true(text: str, scene: Mapping[str, Any]) -> bool | None:
     """Whether the scene has an object as described; None if the text is not in the language."""
     description = parse(text)
     return None if description is None else _holds(description, scene)
+
+
+def mentioned(text: str) -> list[Description]:
+    """What a text in any words says there is: each run of attributes that ends in a noun, "a shiny red ball next to
+    two cubes" being two. Nothing of a text that denies something.
+
+    How many there are, and where, is not read. Example: `[Description(material="metal", color="red", shape="sphere"),
+    Description(shape="cube")]`
+    """
+    words = re.findall(r"[a-z]+", text.lower())
+    if not _DENIES.isdisjoint(words):
+        return []
+    found = []
+    said: dict[str, str] = {}
+    for word in words:
+        name, value = _SAYS.get(word) or _SAYS.get(word.removesuffix("s"), ("", ""))
+        if not name:
+            said = {}
+        elif name == "shape":
+            found.append(Description(**said, shape=None if value == ANY_SHAPE else value))
+            said = {}
+        else:
+            said[name] = value
+    return found
+
+
+def holds(text: str, scene: Mapping[str, Any]) -> bool | None:
+    """Whether everything that a text in any words says there is, is there; None if it says nothing of the kind, or
+    denies something. For sentences of the language the same as `is_true`."""
+    descriptions = mentioned(text)
+    return all(_holds(d, scene) for d in descriptions) if descriptions else None
 
 
 def true_clue(rng: Random, scene: Mapping[str, Any], weights: Mapping[tuple[str, ...], float] = CLUE_WEIGHTS) -> str:
