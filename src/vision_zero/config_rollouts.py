@@ -49,8 +49,14 @@ class RolloutConfig(Node):
     ones need not read them again; changes speed, not results. 0: everything is read anew. vLLM has its own cache."""
     tokens_per_read: Positive = 16384
     """Most tokens (padding included) of prompts that `hf` reads in one forward; sets memory, not results."""
-    opponents: dict[Literal["civilian", "spy"], Literal["frozen"]] = Field(default_factory=dict)
-    """Roles played by the frozen start instead of the policy."""
+    opponents: dict[Literal["civilian", "spy"], Annotated[str, Field(pattern=r"^(frozen|api:.+)$")]] = Field(
+        default_factory=dict
+    )
+    """Roles that the policy does not play: `frozen`, the start; or `api:MODEL`, a model behind an OpenAI-compatible
+    server (OPENAI_BASE_URL, OPENAI_API_KEY)."""
+    games_at_once: Positive | None = None
+    """Games of a process that are played side by side; None: all of its step. Those that have ended are kept if a
+    player is lost. With 1, a game's bits depend on no other game, on the CPU."""
 
     @model_validator(mode="after")
     def _check(self) -> RolloutConfig:

@@ -28,13 +28,13 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def anywhere(flag: bool) -> bool:
-    """Whether `flag` is true on any rank; the same answer on each. To be called by all of them."""
+def tell_all(value: T) -> list[T]:
+    """What every rank told, in the order of ranks; the same on each. To be called by all of them."""
     if world() == 1:
-        return flag
-    flags = [False] * world()
-    dist.all_gather_object(flags, flag)
-    return any(flags)
+        return [value]
+    told: list[T] = [value] * world()
+    dist.all_gather_object(told, value)
+    return told
 
 
 def shard(items: Sequence[T]) -> list[T]:
@@ -44,10 +44,7 @@ def shard(items: Sequence[T]) -> list[T]:
 
 def gather(parts: Sequence[T]) -> list[T]:
     """Undo `shard` on every rank: all items in their first order."""
-    if world() == 1:
-        return list(parts)
-    everyone: list[list[T]] = [[] for _ in range(world())]
-    dist.all_gather_object(everyone, list(parts))
+    everyone = tell_all(list(parts))
     out: list[T] = []
     for i in range(max(len(p) for p in everyone)):
         out += [p[i] for p in everyone if i < len(p)]

@@ -16,7 +16,7 @@ from vision_zero.credit.assign import LEARNER, assign, spoken
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
-from vision_zero.distributed import anywhere, gather, make_accelerator, rank, shard, world
+from vision_zero.distributed import gather, make_accelerator, rank, shard, tell_all, world
 from vision_zero.errors import UserError
 from vision_zero.evaluate.summary import held_out_games, print_report, write_report
 from vision_zero.games import make_game
@@ -24,18 +24,20 @@ from vision_zero.games.base import Deal, Player
 from vision_zero.models.base import load
 from vision_zero.models.files import adapter_folder
 from vision_zero.pairs import open_pairs
+from vision_zero.players.api import ApiPlayer
 from vision_zero.players.policy import PolicyPlayer
 from vision_zero.preemption import Preempted, Preemption
 from vision_zero.probe import probe as worst_batch
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.engines import make_engines
 from vision_zero.rollouts.runner import play
+from vision_zero.rollouts.waves import play_in_waves
 from vision_zero.runs import checkpoint
 from vision_zero.runs.guard import Unchanged
 from vision_zero.runs.reporter import Reporter, Silent
 from vision_zero.runs.serialise import pictures_of
 from vision_zero.runs.store import RunStore
-from vision_zero.types import Episode, Role, Stage
+from vision_zero.types import Episode, ImagePair, Role, Stage
 from vision_zero.update.sight import require_sight
 from vision_zero.update.updater import Updater
 from vision_zero.watch import Watch
@@ -100,6 +102,9 @@ class Trainer:
         self.policy = PolicyPlayer(LEARNER, self.vlm, self.engines[0], temperature, version="0")
         self.frozen = PolicyPlayer(FROZEN, start, self.engines[1], temperature, version="start")
         self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None
+        self.players: dict[str, Player] = {LEARNER: self.policy, FROZEN: self.frozen}
+        for name in set(config.rollouts.opponents.values()) - {FROZEN}:
+            self.players[name] = ApiPlayer(name.removeprefix("api:"), name=name, temperature=temperature)
         self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
         self.stages = StageScheduler(config.credit.stages)
@@ -119,7 +124,7 @@ class Trainer:
         with self._reporter() as report, preemption.until_saved():
             while self.done < self.config.steps:
                 self.step(report)
-                leaving = anywhere(preemption.asked)
+                leaving = any(tell_all(preemption.asked))
                 if leaving or self.done % self.config.save.every == 0 or self.done == self.config.steps:
                     report.phase("save")
                     self.save()
@@ -132,8 +137,7 @@ class Trainer:
         report.phase("play")
         games = self.config.games_per_step
         mine = deals_of_step(self.pairs, self.config.seed, self.done, games, self.cast, shard(range(games)))
-        # With its pair, so that a picture that both hold travels once.
-        all_games = gather(list(zip(self._play(mine), (deal.pair for deal in mine), strict=True)))
+        all_games = self._play_step(mine)
         episodes = [episode for episode, _ in all_games]
         played = time.monotonic()
         report.phase("credit")
@@ -226,7 +230,30 @@ class Trainer:
 
     def _play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
         with self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
-            return play(self.game, deals, players or {LEARNER: self.policy, FROZEN: self.frozen})
+            return play(self.game, deals, players or self.players)
+
+    def _play_step(self, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
+        """All games of the step with their pairs, `mine` played here.
+
+        Raises `UserError` on every process if a player failed on one; the games that ended are then kept, and a
+        checkpoint is there to go on with the others.
+        """
+        kept, at_once = self.store.read_unfinished(self.done), self.config.rollouts.games_at_once
+        with self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
+            ended, lost = play_in_waves(self.game, mine, self.players, at_once, kept)
+        pairs = {deal.id: deal.pair for deal in mine}
+        # With its pair, so that a picture that both hold travels once.
+        games = gather([(episode, pairs[episode.id]) for episode in ended])
+        reasons = [str(e) for e in tell_all(lost) if e is not None]
+        if reasons:
+            if self.accelerator.is_main_process:
+                self.store.keep_unfinished(self.done, [e for e, _ in games], [pair for _, pair in games])
+            self.save()
+            raise UserError(
+                f"{reasons[0]}. Of the {self.config.games_per_step} games of step {self.done}, {len(games)} had ended "
+                f"and are kept. When that is mended, go on with: vision-zero resume {self.store.path}"
+            )
+        return games
 
     def _reporter(self) -> Reporter | Silent:
         if not self.accelerator.is_main_process:

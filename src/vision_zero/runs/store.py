@@ -5,6 +5,7 @@
     ├── recipe.yaml                 the resolved configuration as a recipe: train it again with this file
     ├── metrics.jsonl               one line a step: flat names to numbers and words
     ├── episodes/step_000012.jsonl  every game of a step, complete
+    ├── episodes/unfinished_000013.jsonl  only if a player was lost in that step: its games that had ended
     ├── images/<sha256>.png         every picture once, by the hash of its bytes (.jpg, .webp where they are such)
     ├── images/<sha256>.facts.json  what is known to be in the picture, if anything is
     ├── checkpoints/                see `runs.checkpoint`
@@ -169,11 +170,27 @@ class RunStore:
 
     def write_episodes(self, step: int, episodes: Sequence[Episode], pairs: Iterable[ImagePair] = ()) -> None:
         """Store all games of a step, and their pictures. `pairs` tells what differs in the pairs that were played."""
+        self._write_games(self.episode_path(step), episodes, pairs)
+        self._unfinished_path(step).unlink(missing_ok=True)
+
+    def keep_unfinished(self, step: int, episodes: Sequence[Episode], pairs: Iterable[ImagePair]) -> None:
+        """Store games that have ended of a step that has not."""
+        self._write_games(self._unfinished_path(step), episodes, pairs)
+
+    def read_unfinished(self, step: int) -> dict[str, Episode]:
+        """What `keep_unfinished` stored, by id; nothing if the step was not left unfinished."""
+        stored = [episode_from_json(tree, self.picture) for tree in read_lines(self._unfinished_path(step))]
+        return {episode.id: episode for episode in stored}
+
+    def _write_games(self, path: Path, episodes: Sequence[Episode], pairs: Iterable[ImagePair]) -> None:
         changes = {p.id: p.changes for p in pairs}
         for picture in {p.sha: p for e in episodes for p in pictures_of(e)}.values():
             self._keep(picture)
         lines = [dumps(episode_to_json(e, changes.get(e.pair))) + "\n" for e in episodes]
-        write_atomic(self.episode_path(step), "".join(lines).encode())
+        write_atomic(path, "".join(lines).encode())
+
+    def _unfinished_path(self, step: int) -> Path:
+        return self._episodes / f"unfinished_{step:06d}.jsonl"
 
     def steps(self) -> list[int]:
         """Steps whose games are stored."""
@@ -255,6 +272,10 @@ class RunStore:
         for number in self.steps():
             if number > step:
                 self.episode_path(number).unlink()
+        for path in self._episodes.glob("unfinished_*.jsonl"):
+            # games of later steps were played with weights that this run has not reached
+            if path != self._unfinished_path(step + 1):
+                path.unlink()
         for folder in (self.path, self._episodes, self._images):
             remove_partial(folder)
         self._last_step = None

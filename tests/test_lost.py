@@ -1,0 +1,97 @@
+"""What is lost in mid-step costs as little as can be, and the run says where it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kills import command, differences, live
+
+SERVER = """
+import json, os, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_POST(self):
+        Handler.asked += 1
+        if Handler.asked == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = {"role": "assistant", "content": f"a red cube number {body['seed'] % 7} ."}
+        choice = {"index": 0, "finish_reason": "stop", "message": said}
+        reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        data = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+http = HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
+print(http.server_port, flush=True)
+http.serve_forever()
+"""
+
+
+@contextmanager
+def server(dies_at: int = 0, port: int = 0) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A chat server in a process of its own that kills itself when it is asked for the `dies_at`-th time."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(dies_at), str(port)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_mid_step(tmp_path: Path) -> None:
+    """The spy is played by a model behind a server, three games a step, one after the other. It dies in the second
+    game of the second step; the first one is kept, and with a new server the run ends as if it had not died."""
+
+    def words(run: Path) -> list[str]:
+        opponents = "{spy: 'api:m'}"
+        return command(run, rollouts__opponents=opponents, rollouts__games_at_once=1, steps=3)
+
+    env = {"OPENAI_API_KEY": "any", "NO_PROXY": "127.0.0.1"}
+    with server() as (port, _):
+        env["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        assert live(tmp_path / "whole", words(tmp_path / "whole"), env=env).code == 0
+    # one clue of the spy a game
+    with server(dies_at=5) as (port, process):
+        env["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        life = live(tmp_path / "run", words(tmp_path / "run"), env=env)
+        assert process.wait() == -signal.SIGKILL
+    assert life.code == 2
+    assert "game 000001-0001" in life.said
+    assert "cannot reach" in life.said
+    assert "Of the 3 games of step 1, 1 had ended and are kept" in life.said
+    assert "Traceback" not in life.said
+    run = tmp_path / "run"
+    kept = (run / "episodes" / "unfinished_000001.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in kept] == ["000001-0000"]
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-000001"]
+    with server() as (port, process):
+        env["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        life = live(run, words(run), env=env)
+    assert life.code == 0, life.said
+    apart = [name for name in differences(tmp_path / "whole", run) if "step-000001/" not in name]
+    assert apart == []
+    assert sorted(os.listdir(run / "episodes")) == ["step_000000.jsonl", "step_000001.jsonl", "step_000002.jsonl"]
