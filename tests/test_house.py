@@ -34,11 +34,15 @@ EDGES: dict[str, set[str]] = {
     "distributed": set(),
     "launch": set(),
     "preemption": set(),
+    "remote": set(),
     "pairs": set(),
+    # a model that edits photos may be behind a server
+    "pairs.photos.editors": {"remote"},
     "games": set(),
     # a player that is a model needs the model's family and something that samples; the others only the game
     "players": {"games"},
     "players.policy": {"models", "rollouts.engine"},
+    "players.api": {"remote"},
     # what they know of a picture is its scene, in the scene's own language
     "players.scripted": {"pairs.clevr.language"},
     "models": set(),

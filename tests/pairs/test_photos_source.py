@@ -6,15 +6,12 @@ import base64
 import email
 import email.policy
 import io
-import json
 import logging
 import re
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.local_server import Reply, Request, serving
 from tests.pairs.photo_files import PHOTOS
 from vision_zero.config import PhotoPairs
 from vision_zero.config_pairs import DiffusersEditor, EndpointEditor
@@ -224,46 +222,25 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            form = email.message_from_bytes(
-                f"Content-Type: {self.headers['Content-Type']}\n\n".encode() + body, policy=email.policy.HTTP
-            )
-            fields = {
-                str(part.get_param("name", header="content-disposition")): part.get_content()
-                for part in form.iter_parts()
-            }  # type: ignore[attr-defined]
-            state.asked.append(fields)
-            if self.path != "/v1/images/edits" or self.headers["Authorization"] != "Bearer secret":
-                return self.answer(404, {"error": {"message": "no such place"}})
-            edited = state.edit(Image.open(io.BytesIO(fields["image"])))
-            if isinstance(edited, int):
-                return self.answer(edited, {"error": {"message": "I will not"}})
-            data = edited if isinstance(edited, bytes) else to_png(edited)
-            self.answer(200, {"created": 1, "data": [{"b64_json": base64.b64encode(data).decode()}] if data else []})
-            return None
+    def answer(request: Request) -> Reply:
+        form = email.message_from_bytes(
+            f"Content-Type: {request.headers['Content-Type']}\n\n".encode() + request.body, policy=email.policy.HTTP
+        )
+        fields = {
+            str(part.get_param("name", header="content-disposition")): part.get_content() for part in form.iter_parts()
+        }  # type: ignore[attr-defined]
+        state.asked.append(fields)
+        if request.path != "/v1/images/edits" or request.headers["Authorization"] != "Bearer secret":
+            return 404, {"error": {"message": "no such place"}}
+        edited = state.edit(Image.open(io.BytesIO(fields["image"])))
+        if isinstance(edited, int):
+            return edited, {"error": {"message": "I will not"}}
+        data = edited if isinstance(edited, bytes) else to_png(edited)
+        return 200, {"created": 1, "data": [{"b64_json": base64.b64encode(data).decode()}] if data else []}
 
-        def answer(self, status: int, tree: dict[str, object]) -> None:
-            data = json.dumps(tree).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("retry-after-ms", "1")
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Server(f"http://127.0.0.1:{http.server_port}/v1")
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield state
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving(answer) as address:
+        state = Server(f"{address}/v1")
+        yield state
 
 
 @pytest.fixture
@@ -330,7 +307,7 @@ def test_photos_that_a_model_cannot_edit_are_named_and_the_rest_goes_on(
     [
         (lambda photo: 401, {}, "OPENAI_API_KEY"),
         (lambda photo: 404, {}, "does not know the model 'm'"),
-        (lambda photo: 500, {}, "cannot edit pictures"),
+        (lambda photo: 500, {}, "refused the request: .*I will not"),
         (lambda photo: b"", {}, "without picture data"),
         (repaint, {"base_url": "http://127.0.0.1:9/v1"}, "is it running"),
     ],

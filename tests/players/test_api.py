@@ -9,21 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.games.driving import play_with
+from tests.local_server import Reply, Request, serving
 from vision_zero.config import GameConfig
 from vision_zero.errors import UserError
 from vision_zero.games import make_game
 from vision_zero.games.base import Ask, Deal, View
 from vision_zero.players.api import ApiPlayer
 from vision_zero.types import ImagePair, Message, Picture, PicturePart, Role, Stage, StopReason, TextPart
-
-Reply = tuple[int, dict[str, Any]]
 
 
 def chat(text: str | None, finish: str = "stop") -> Reply:
@@ -45,32 +43,15 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            state.bodies.append(body)
-            state.keys.append(self.headers["Authorization"])
-            status, reply = state.answer(body) if self.path == "/v1/chat/completions" else (404, {})
-            data = json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            # without it the client waits half a second before it tries again
-            self.send_header("retry-after-ms", "1")
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(request: Request) -> Reply:
+        body = json.loads(request.body)
+        state.bodies.append(body)
+        state.keys.append(request.headers["Authorization"])
+        return state.answer(body) if request.path == "/v1/chat/completions" else (404, {})
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Server(f"http://127.0.0.1:{http.server_port}/v1")
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield state
-    http.shutdown()
-    http.server_close()
-    thread.join()
+    with serving(answer) as address:
+        state = Server(f"{address}/v1")
+        yield state
 
 
 def picture(width: int, format: str = "PNG") -> Picture:

@@ -13,6 +13,7 @@ import openai
 from vision_zero.errors import UserError
 from vision_zero.games.base import Ask
 from vision_zero.players.encoding import media_type
+from vision_zero.remote import open_client, what_failed
 from vision_zero.types import Message, Picture, PicturePart, StopReason, Utterance
 
 
@@ -43,9 +44,9 @@ class ApiPlayer:
         self._model, self._temperature, self._concurrency = model, temperature, concurrency
         self._send_seed, self._length_field = send_seed, length_field
         try:
-            self._client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries)
-        except openai.OpenAIError as e:
-            raise UserError(f"player {self.name}: no API key: set OPENAI_API_KEY (any word for a local server)") from e
+            self._client = open_client(base_url, api_key, timeout, retries)
+        except UserError as e:
+            raise UserError(f"player {self.name}: {e}") from e
 
     def respond(self, asks: Sequence[Ask]) -> list[Utterance]:
         """One utterance an ask, in order; the first failure ends the batch."""
@@ -59,28 +60,14 @@ class ApiPlayer:
         messages: Any = [_encode(message) for message in ask.messages]
         try:
             reply = self._client.chat.completions.create(model=self._model, messages=messages, **settings)
-        except openai.AuthenticationError as e:
-            raise UserError(f"player {self.name}: {self._server} refused the API key: check OPENAI_API_KEY") from e
-        except openai.NotFoundError as e:
-            raise UserError(
-                f"player {self.name}: {self._server} does not know the model {self._model!r}, or the address is "
-                f"wrong: check both ({e.message})"
-            ) from e
-        except openai.APITimeoutError as e:
-            raise UserError(f"player {self.name}: {self._server} did not answer in time: raise the timeout") from e
-        except openai.APIConnectionError as e:
-            raise UserError(f"player {self.name}: cannot reach {self._server}: is it running?") from e
         except openai.APIError as e:
-            raise UserError(f"player {self.name}: {self._server} refused the request: {e.message}") from e
+            raise UserError(f"player {self.name}: {what_failed(self._client, self._model, e)}") from e
         if not reply.choices:
-            raise UserError(f"player {self.name}: {self._server} answered without a choice: is it a chat server?")
+            server = self._client.base_url
+            raise UserError(f"player {self.name}: {server} answered without a choice: is it a chat server?")
         choice = reply.choices[0]
         stop = StopReason.LENGTH if choice.finish_reason == "length" else StopReason.END_OF_TURN
         return Utterance(choice.message.content or "", stop)
-
-    @property
-    def _server(self) -> str:
-        return str(self._client.base_url)
 
 
 def _encode(message: Message) -> dict[str, Any]:

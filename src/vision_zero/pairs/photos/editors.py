@@ -12,6 +12,7 @@ from PIL import Image
 from vision_zero.config import DiffusersEditor, EndpointEditor
 from vision_zero.errors import UserError
 from vision_zero.pairs.reading import BadFile, decode, to_png
+from vision_zero.remote import open_client, what_failed
 
 
 class Editor(Protocol):
@@ -44,9 +45,9 @@ class EndpointImages:
     def __init__(self, config: EndpointEditor) -> None:
         self._config = config
         try:
-            self._client = openai.OpenAI(base_url=config.base_url, timeout=config.timeout, max_retries=config.retries)
-        except openai.OpenAIError as e:
-            raise UserError("the image editor has no API key: set OPENAI_API_KEY (any word for a local server)") from e
+            self._client = open_client(config.base_url, None, config.timeout, config.retries)
+        except UserError as e:
+            raise UserError(f"pairs.editor: {e}") from e
 
     def edit(self, image: Image.Image, instruction: str, seed: int, name: str) -> Image.Image:
         config, server = self._config, self._client.base_url
@@ -55,21 +56,10 @@ class EndpointImages:
             reply = self._client.images.edit(
                 image=("photo.png", to_png(image), "image/png"), prompt=instruction, model=config.model, n=1, **settings
             )
-        except openai.AuthenticationError as e:
-            raise UserError(f"{server} refused the API key: check OPENAI_API_KEY") from e
-        except openai.NotFoundError as e:
-            raise UserError(
-                f"{server} does not know the model {config.model!r}, or the address is wrong: check "
-                f"pairs.editor.model and pairs.editor.base_url ({e.message})"
-            ) from e
         except openai.BadRequestError as e:
             raise BadFile(name, f"{server} refused to edit it: {e.message}") from e
-        except openai.APITimeoutError as e:
-            raise UserError(f"{server} did not answer in time: raise pairs.editor.timeout") from e
-        except openai.APIConnectionError as e:
-            raise UserError(f"cannot reach {server}: is it running?") from e
         except openai.APIError as e:
-            raise UserError(f"{server} cannot edit pictures: {e.message}") from e
+            raise UserError(f"pairs.editor: {what_failed(self._client, config.model, e)}") from e
         encoded = reply.data[0].b64_json if reply.data else None
         if not encoded:
             raise UserError(
