@@ -6,7 +6,8 @@ const HEADROOM = 0.08;
 const STAGE_NAMES = ["clue", "decision"];
 
 /**
- * lines: [{label, tone, dash, points: [[step, value]], band: [[step, low, high]]}]; tone is a number (see style.css)
+ * lines: [{label, tone, dash, points: [[step, value]], band: [[step, low, high]], measure}]; tone is a number (see
+ * style.css), measure what the label says without the name of a run, where there are several
  * levels: [{value, label, below}] thresholds; stages: [{from, to, stage}]; format: value -> text; span: [first, last]
  * stacked: lines are parts of a whole; log: powers of ten; pick(step): called on a click
  */
@@ -33,7 +34,7 @@ function chart({ title, lines, levels = [], stages = [], format = number, stacke
     "figure",
     { class: "chart", "data-title": title },
     el("figcaption", {}, title, note ? el("span", { class: "note" }, note) : null),
-    el("div", { class: "legend" }, lines.map((line) => el("span", {}, swatch(line), line.label))),
+    el("div", { class: "legend" }, legend(lines).map((line) => el("span", {}, swatch(line), line.label))),
     el("div", { class: "plot" }, drawing, values),
   );
 }
@@ -129,6 +130,12 @@ function drawn({ points, band, tone, dash, label }, scale, stacked) {
     else if (piece.length) shapes.push(svg("polyline", { ...look, points: path }));
   }
   return shapes;
+}
+
+/** Lines of several runs have the run's colour, which is told above all charts; here only which dash is which measure. */
+function legend(lines) {
+  const measures = new Map(lines.filter((line) => line.measure).map((line) => [line.measure, { label: line.measure, dash: line.dash, tone: 7 }]));
+  return measures.size ? [...measures.values()] : lines;
 }
 
 function swatch({ tone, dash, own }) {

@@ -2,6 +2,7 @@
 // The list of games. It grows as it is scrolled; only what it shows is loaded.
 
 const PAGE = 50;
+const AHEAD = 4;
 
 function gamesPage(run, filters, rows) {
   const body = el("tbody");
@@ -36,6 +37,8 @@ function grow(run, filters, rows, body, end) {
         if (!rest.length) {
           end.textContent = `looking through step ${steps[at]} …`;
           rest = matching(await rows.of(steps[at++]), filters);
+          // little was found, so that more steps will be needed: ask for some at once
+          if (rest.length < goal - body.childElementCount) for (const step of steps.slice(at, at + AHEAD)) rows.of(step);
         }
         body.append(...rest.splice(0, goal - body.childElementCount).map((row) => gameRow(run, filters, row)));
       }

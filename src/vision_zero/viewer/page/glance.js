@@ -58,7 +58,7 @@ function glance(runs, pick) {
     const measured = single && settings?.schedule === "measured" && panel.levels;
     const levels = measured ? panel.levels(settings).filter((level) => Number.isFinite(level.value)) : [];
     const format = panel.share || panel.percent ? percent : number;
-    return chart({ ...panel, lines: linesOf(panel, runs), levels, stages, format, span, pick: single ? pick : undefined });
+    return chart({ ...panel, note: single ? panel.note : undefined, lines: linesOf(panel, runs), levels, stages, format, span, pick: single ? pick : undefined });
   });
   return el(
     "div",
@@ -103,6 +103,7 @@ function linesOf(panel, runs) {
       const band = intervals && run.metrics.map((m, i) => intervals[i] && [m.step, ...intervals[i]]).filter(Boolean);
       return {
         label: runs.length === 1 ? label : `${run.name}: ${label}`,
+        measure: runs.length === 1 ? undefined : label,
         tone: runs.length === 1 ? (ema ? 0 : k) : r,
         dash: runs.length === 1 ? (ema ? 1 : 0) : k,
         points: known.map((m) => [m.step, Number(m[key])]),
@@ -172,6 +173,7 @@ function differences(runs) {
   const settings = runs.map((run) => new Map(leaves(run.info.config)));
   const keys = [...new Set(settings.flatMap((s) => [...s.keys()]))].filter((key) => new Set(settings.map((s) => s.get(key))).size > 1);
   return el("section", { class: "card differences" },
+    el("p", { class: "legend" }, runs.map((run, k) => el("span", {}, swatch({ tone: k }), spoken(run.name)))),
     el("h2", {}, "Settings that differ"),
     keys.length
       ? el("div", { class: "scroll" }, el("table", {},
