@@ -201,6 +201,14 @@ class UpdateConfig(Node):
     """Each token's policy gradient is weighted by p(trainer) / p(sampler), cut to this; None: no correction."""
 
 
+class DevicesConfig(Node):
+    """How one model lies on several devices."""
+
+    shard: Literal["none", "fsdp"] = "none"
+    """`none`: every process holds everything. `fsdp` (torch's fully_shard): while it trains, each holds a piece of
+    weights, gradients and moments."""
+
+
 class EvaluationConfig(Node):
     """Held-out games against the frozen start, before, during and after."""
 
@@ -233,6 +241,7 @@ class RunConfig(Node):
     games_per_step: Positive = 128
     processes: Positive = 1
     """Processes on this machine: GPUs, or cores where there are none. `torchrun` overrides it."""
+    devices: DevicesConfig = DevicesConfig()
     pairs: PairsConfig = ClevrPairs()
     game: GameConfig = GameConfig()
     model: ModelConfig = ModelConfig()

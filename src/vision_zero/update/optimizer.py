@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from torch.distributed.tensor import DTensor
 
 from vision_zero.config import UpdateConfig
 from vision_zero.errors import UserError
@@ -95,11 +96,11 @@ class MasterAdamW:
 
     def clip(self, max_norm: float) -> torch.Tensor:
         """Scale all gradients so that their joint norm is at most `max_norm`; the norm () before that."""
-        return torch.nn.utils.clip_grad_norm_(self._masters.values(), max_norm)
+        return whole(torch.nn.utils.clip_grad_norm_(self._masters.values(), max_norm))
 
     def finite(self) -> bool:
         """Whether all gradients are finite numbers."""
-        return all(bool(m.grad.isfinite().all()) for m in self._masters.values() if m.grad is not None)
+        return all(bool(whole(m.grad.isfinite().all())) for m in self._masters.values() if m.grad is not None)
 
     def step(self, rate: float) -> None:
         """One AdamW step at learning rate `rate`; gradients are forgotten."""
@@ -132,6 +133,11 @@ class MasterAdamW:
         for parameter, master in self._pairs():
             if parameter is not master:
                 parameter.data.copy_(master.data)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that lies in pieces over processes, put together on each of them; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _sum(gradients: list[torch.Tensor], accelerator: Accelerator) -> None:

@@ -1,19 +1,20 @@
 """Advantages to weights: one training step of any algorithm on any number of processes.
 
-Every process brings its own samples. Losses are sums with global normalisers, and gradients are summed over
-processes once per optimizer step, by hand: processes may have different numbers of micro-batches, or none,
-and nobody waits for a forward that does not come.
+Every process brings its own samples; processes may have different numbers of micro-batches, or none. Losses are
+sums with global normalisers, and gradients are summed over processes, by a layout in `update/parallel/`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
@@ -21,7 +22,8 @@ from vision_zero.models.base import VLM
 from vision_zero.seeds import derive_seed
 from vision_zero.types import Picture, Sample
 from vision_zero.update.loss import Terms, objective, token_weights
-from vision_zero.update.optimizer import MasterAdamW, learning_rate
+from vision_zero.update.optimizer import learning_rate
+from vision_zero.update.parallel import make_parallel
 from vision_zero.update.samples import Scored, flatten
 from vision_zero.update.scorer import Scorer
 from vision_zero.update.tally import Clock, Tally, TokenFigures
@@ -49,8 +51,7 @@ class Updater:
         self._reference: Scorer | None = None
         if config.update.kl > 0 or config.credit.anchor > 0:
             self._reference = Scorer(reference, config.rollouts.temperature).to(accelerator.device)
-        self._optimizer = MasterAdamW(dict(vlm.trainable()), config.update)
-        self._optimizer.start(accelerator)
+        self._parallel = make_parallel(vlm, self._scorer, config, accelerator)
 
     def prepare(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> Scored:
         """Pack the samples and score them under the weights of now and under the reference.
@@ -95,15 +96,16 @@ class Updater:
         rate = rate_factor * learning_rate(self.steps, self._total_steps, update)
         tally, clock, figures = Tally(), Clock(scored.seconds), TokenFigures(len(scored.sampling), self._device)
         cuda = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
+        filler = self._filler(scored, pictures) if self._parallel.even else None
+        with torch.random.fork_rng(cuda), self._parallel.training():
             # Only dropout draws from the global generator.
             torch.manual_seed(derive_seed(self._config.seed, "dropout", self.steps, self._accelerator.process_index))
             for epoch in range(update.epochs):
                 for trees in self._minibatches(scored.trees, epoch):
-                    norm, loss = self._update(scored, trees, pictures, rate, figures, clock)
+                    norm, loss = self._update(scored, trees, pictures, rate, figures, clock, filler)
                     tally.mean("gradient_norm", norm)
                     tally.total("loss", loss / (update.epochs * update.minibatches))
-        self._scorer.eval()
+            self._parallel.scorer.eval()
         self.steps += 1
         figures.report(tally, [s.label for s in scored.samples], scored.owner)
         tally.total("tokens/packed", sum(len(t) for t in scored.trees))
@@ -122,7 +124,7 @@ class Updater:
         """
         if self.steps:
             raise ValueError("rehearse before the first step")
-        start = self._optimizer.state_dict()
+        start = self._parallel.state_dict()
         scored = self.pack(samples, pictures)
         batch = max(self._batches(scored, scored.trees), key=lambda b: b.ids.numel())
         if self._reference is not None:
@@ -131,22 +133,22 @@ class Updater:
                 scored = replace(scored, reference=torch.zeros_like(scored.sampling))
                 self._reference(batch, pictures)
         ones = torch.ones_like(scored.sampling)
-        for _ in range(2):  # the second time moments and gradients are there already
-            self._forward(scored, batch, pictures, (ones, ones))[0].loss.backward()
-            self._optimizer.accumulate()
-            if self._optimizer.finite():
-                self._optimizer.step(0.0)
-        self._scorer.eval()
-        self._optimizer.clear()
-        self._optimizer.load_state_dict(start)
+        with self._parallel.training():
+            for _ in range(2):  # the second time moments and gradients are there already
+                self._parallel.backward(self._forward(scored, batch, pictures, (ones, ones))[0].loss, last=True)
+                if self._parallel.finite():
+                    self._parallel.step(0.0)
+            self._parallel.scorer.eval()
+            self._parallel.clear()
+        self._parallel.load_state_dict(start)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs beside the model's weights: steps taken, moments, masters."""
-        return {"steps": self.steps, "optimizer": self._optimizer.state_dict()}
+        """What a resumed run needs beside the model's weights: steps taken, moments, masters. All processes call it."""
+        return {"steps": self.steps, "optimizer": self._parallel.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Load the weights into the model first."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._parallel.load_state_dict(state["optimizer"])
         self.steps = int(state["steps"])
 
     @property
@@ -156,6 +158,33 @@ class Updater:
     def _batches(self, scored: Scored, trees: Sequence[Tree]) -> Iterator[MicroBatch]:
         for rows in plan(trees, self._config.update.tokens_per_batch, self._pack):
             yield collate(rows, scored.samples, scored.offsets, self._vlm.pad_id).to(self._device)
+
+    def _rounds(self, scored: Scored, trees: Sequence[Tree]) -> Iterator[tuple[MicroBatch | None, bool]]:
+        """Micro-batches to train on, each with whether it is the last; None where only other processes have one.
+
+        Weights in pieces are brought together in every forward and backward, by all processes at once: if one
+        left out what it has no samples for, the others would wait for it forever.
+        """
+        count = len(plan(trees, self._config.update.tokens_per_batch, self._pack))
+        rounds = max(gather_object([count])) if self._parallel.even else count
+        for i, batch in enumerate(chain(self._batches(scored, trees), repeat(None, rounds - count))):
+            yield batch, i == rounds - 1
+
+    def _filler(self, scored: Scored, pictures: Mapping[str, Picture]) -> MicroBatch | None:
+        """What a process runs through the model where it has no micro-batch of its own: one of its samples, or
+        another process's. A real one, because a picture takes a forward to parts where text alone never comes."""
+        samples = [*scored.samples[:1], *gather_object(list(scored.samples[:1]))]
+        if not samples:
+            return None  # nobody has any, which is refused later
+        packed = self.pack(samples[:1], pictures)
+        return next(self._batches(packed, packed.trees))
+
+    def _nothing(self, filler: MicroBatch | None, pictures: Mapping[str, Picture]) -> torch.Tensor:
+        """A loss () without weight, whose forward and backward keep step with the other processes'."""
+        assert filler is not None
+        self._parallel.scorer.train()
+        logprobs: torch.Tensor = self._parallel.scorer(filler, pictures)[0]
+        return 0.0 * logprobs.sum()
 
     @torch.no_grad()
     def _score(self, scorer: Scorer, scored: Scored, pictures: Mapping[str, Picture]) -> torch.Tensor:
@@ -182,21 +211,24 @@ class Updater:
         rate: float,
         figures: TokenFigures,
         clock: Clock,
+        filler: MicroBatch | None,
     ) -> tuple[torch.Tensor, float]:
         """One optimizer step on `trees`: norm () of its gradient before clipping, this process's part of the loss."""
-        self._optimizer.clear()
+        self._parallel.clear()
         weights = self._weights(scored, trees)
         differences = [torch.empty(0, device=self._device)]
         loss = 0.0
-        for batch in self._batches(scored, trees):
+        for batch, last in self._rounds(scored, trees):
+            if batch is None:
+                self._parallel.backward(self._nothing(filler, pictures), last)
+                continue
             with clock("forward"):
                 terms, logprobs, entropies = self._forward(scored, batch, pictures, weights)
             if not terms.loss.isfinite():
                 bad = scored.owner[batch.tokens[~(logprobs.isfinite() & terms.ratio.isfinite())]]
                 self._refuse("loss", scored, set(bad.tolist()) or batch.samples)
             with clock("backward"):
-                terms.loss.backward()
-                self._optimizer.accumulate()
+                self._parallel.backward(terms.loss, last)
             loss += float(terms.loss.detach())
             old = logprobs if scored.old is None else scored.old[batch.tokens]
             differences.append((old - scored.sampling[batch.tokens]).abs())
@@ -213,11 +245,10 @@ class Updater:
         if scored.old is None:
             self._compare(torch.cat(differences))
         with clock("optimizer"):
-            self._optimizer.synchronise(self._accelerator)
-            if not self._optimizer.finite():
-                self._refuse("gradient", scored, self._culprits(scored, trees, pictures, weights))
-            norm = self._optimizer.clip(self._config.update.max_gradient_norm)
-            self._optimizer.step(rate)
+            self._parallel.synchronise()
+            if not self._parallel.finite():
+                self._refuse("gradient", scored, self._culprits(scored, trees, pictures, weights, filler))
+            norm = self._parallel.step(rate)
         return norm, loss
 
     def _forward(
@@ -228,8 +259,8 @@ class Updater:
         weights: tuple[torch.Tensor, torch.Tensor],
     ) -> tuple[Terms, torch.Tensor, torch.Tensor]:
         """Terms of the loss with its graph; log-probs and entropies (T,) of the batch without."""
-        self._scorer.train()
-        logprobs, entropies = self._scorer(batch, pictures)
+        self._parallel.scorer.train()
+        logprobs, entropies = self._parallel.scorer(batch, pictures)
         at = batch.tokens
         terms = objective(
             logprobs,
@@ -279,16 +310,20 @@ class Updater:
         trees: Sequence[Tree],
         pictures: Mapping[str, Picture],
         weights: tuple[torch.Tensor, torch.Tensor],
+        filler: MicroBatch | None,
     ) -> list[int]:
-        """Samples of this process whose micro-batches, computed again one by one, have a non-finite gradient."""
+        """Samples of this process whose micro-batches, computed again one by one, have a non-finite gradient.
+
+        Where gradients are summed in every backward, those beside whom another process had one are among them.
+        """
         bad: list[int] = []
-        for batch in self._batches(scored, trees):
-            self._optimizer.clear()
-            self._forward(scored, batch, pictures, weights)[0].loss.backward()
-            self._optimizer.accumulate()
-            if not self._optimizer.finite():
+        for batch, _ in self._rounds(scored, trees):
+            self._parallel.clear()
+            loss = self._forward(scored, batch, pictures, weights)[0].loss if batch else self._nothing(filler, pictures)
+            self._parallel.backward(loss, last=True)
+            if not self._parallel.finite() and batch:
                 bad += batch.samples
-        self._optimizer.clear()
+        self._parallel.clear()
         return bad
 
     def _refuse(self, what: str, scored: Scored, culprits: Collection[int]) -> NoReturn:
