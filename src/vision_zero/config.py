@@ -204,9 +204,9 @@ class UpdateConfig(Node):
 class DevicesConfig(Node):
     """How one model lies on several devices."""
 
-    shard: Literal["none", "fsdp"] = "none"
-    """`none`: every process holds everything. `fsdp` (torch's fully_shard): while it trains, each holds a piece of
-    weights, gradients and moments."""
+    shard: Literal["none", "fsdp", "zero2", "zero3"] = "none"
+    """`none`: every process holds everything. `fsdp` (torch's fully_shard) and `zero3` (DeepSpeed): while it trains,
+    each holds a piece of weights, gradients and moments; `zero2` (DeepSpeed): of gradients and moments."""
 
 
 class EvaluationConfig(Node):

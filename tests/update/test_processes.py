@@ -19,7 +19,7 @@ from tests.update.made_samples import as_sampled, games
 from tests.update.worker import UPDATE
 
 ROOT = Path(__file__).parents[2]
-LAYOUTS = ("none", "fsdp")
+LAYOUTS = ("none", "fsdp", "zero2", "zero3")
 
 
 @pytest.fixture(scope="module")

@@ -117,9 +117,10 @@ class MasterAdamW:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises `UserError` if the state was saved for other trainable weights."""
-        if list(state["names"]) != list(self._masters):
+        if "adam" not in state or list(state["names"]) != list(self._masters):
             raise UserError(
-                "the optimizer was saved for other trainable weights: resume with the same model.train and model.lora"
+                "the optimizer was saved for other trainable weights or another layout: resume with the same "
+                "model.train, model.lora and devices.shard"
             )
         self._adam.load_state_dict(dict(state["adam"]))
         for name, master in state["masters"].items():

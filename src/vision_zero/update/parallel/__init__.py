@@ -10,6 +10,7 @@ from vision_zero.models.base import VLM
 from vision_zero.update.parallel.base import Parallel
 from vision_zero.update.parallel.fsdp import Fsdp
 from vision_zero.update.parallel.replicated import Replicated
+from vision_zero.update.parallel.zero import Zero
 from vision_zero.update.scorer import Scorer
 
 __all__ = ["Parallel", "make_parallel"]
@@ -25,4 +26,6 @@ def make_parallel(vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Acce
             f"devices.shard={shard} with a single process shards nothing: start several (--devices N), or set "
             "devices.shard=none"
         )
-    return Fsdp(vlm, config, accelerator)
+    if shard == "fsdp":
+        return Fsdp(vlm, config, accelerator)
+    return Zero(vlm, scorer, config, accelerator, stage=2 if shard == "zero2" else 3)
