@@ -60,6 +60,16 @@ Overrides = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Override a setting of the recipe; may be repeated."),
 ]
 
+Node = Annotated[
+    int | None,
+    typer.Option(
+        "--node-rank", metavar="R", help="On several machines: which one this is, from 0.", show_default=False
+    ),
+]
+Rendezvous = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="On several machines: where machine 0 is reached.", show_default=False),
+]
 Probe = Annotated[
     bool, typer.Option("--probe", help="First the worst batch: if memory ends, then in the first minute.")
 ]
@@ -86,6 +96,17 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Train this many steps: short for --set steps=N.", show_default=False)
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes on each machine, one a GPU: short for --set processes=N.", show_default=False
+        ),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Machines: short for --set devices.nodes=M.", show_default=False)
+    ] = None,
+    node_rank: Node = None,
+    rendezvous: Rendezvous = None,
     probe: Probe = False,
 ) -> None:
     """Train a model by self-play, as a recipe says.
@@ -93,23 +114,28 @@ def train(
     Everything goes into the run directory: settings, metrics, every game with its pictures, checkpoints.
     Ctrl-C stops; `vision-zero resume RUN`, or the same command if it names --out, goes on from the last
     checkpoint. SIGTERM saves at the end of the step and exits with 75. The recipe's `processes` start by
-    themselves; on several machines use `torchrun` and --out.
+    themselves; on several machines type the same command on each, with --nodes, --node-rank, --rendezvous and
+    --out on a disk that they share.
     """
     from vision_zero.config import load_config
+    from vision_zero.machines import Place, check_world
     from vision_zero.runs.changes import changed_settings, require_allowed
     from vision_zero.runs.store import RunStore
 
-    config = load_config(recipe, [*(overrides or []), *([] if steps is None else [f"steps={steps}"])])
-    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    short = {"steps": steps, "processes": devices, "devices.nodes": nodes}
+    settings = [f"{key}={value}" for key, value in short.items() if value is not None]
+    config, place = load_config(recipe, [*(overrides or []), *settings]), Place(node_rank, rendezvous)
+    check_world(config, place)
+    if out is None and (config.devices.nodes > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1):
         raise UserError("several processes must agree on the directory of the run: give --out")
     if out is not None and (out / "run.json").is_file():
         store = RunStore.open(out)
         how = f"`vision-zero resume {out}` goes on with those, or with --set A.B=C; or choose another --out"
         require_allowed(changed_settings(store.settled, config), (), how)
-    elif int(os.environ.get("RANK", "0")) == 0:
+    elif int(os.environ.get("RANK", node_rank or 0)) == 0:
         out = RunStore.create(Path("runs"), config, out).path
     assert out is not None
-    _train(out, config, probe)
+    _train(out, config, probe, place)
 
 
 @app.command()
@@ -123,6 +149,8 @@ def resume(
         list[str] | None,
         typer.Option(metavar="A.B", help="Take over this setting, edited in RUN/recipe.yaml; may be repeated."),
     ] = None,
+    node_rank: Node = None,
+    rendezvous: Rendezvous = None,
     probe: Probe = False,
 ) -> None:
     """Go on with a run that was stopped, from its last checkpoint.
@@ -133,6 +161,7 @@ def resume(
     For example: `vision-zero resume runs/first --set steps=200`
     """
     from vision_zero.config import load_config
+    from vision_zero.machines import Place, check_world
     from vision_zero.runs.changes import changed_settings, require_allowed
     from vision_zero.runs.store import RunStore
 
@@ -141,7 +170,9 @@ def resume(
     named = [*(item.partition("=")[0] for item in overrides or []), *(allow or [])]
     how = f"put {run / 'recipe.yaml'} back, or name what may change: --allow A.B"
     require_allowed(changed_settings(store.settled, config), named, how)
-    _train(run, config, probe, [*_options("--set", overrides), *_options("--allow", allow)])
+    place = Place(node_rank, rendezvous)
+    check_world(config, place)
+    _train(run, config, probe, place, [*_options("--set", overrides), *_options("--allow", allow)])
 
 
 @app.command(name="rollout-server", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -287,12 +318,21 @@ def _options(name: str, values: list[str] | None) -> list[str]:
     return [word for value in values or [] for word in (name, value)]
 
 
-def _train(run: Path, config: Any, probe: bool, changes: Sequence[str] = ()) -> None:
-    """Go on with a run, a new one too, in as many processes as it wants. `changes`: how `resume` was told of them."""
-    from vision_zero.launch import is_launched, launch
+def _train(run: Path, config: Any, probe: bool, place: Any, changes: Sequence[str] = ()) -> None:
+    """Go on with a run, a new one too, in as many processes as it wants.
 
+    `place`: of this machine among several; `changes`: how `resume` was told of them.
+    """
+    from vision_zero.launch import is_launched, launch
+    from vision_zero.machines import SHUTDOWN_SECONDS, torchrun
+
+    arguments = ["resume", str(run), *changes, *(["--probe"] if probe else [])]
+    if config.devices.nodes > 1 and not is_launched():
+        command = torchrun(arguments, config, place)
+        # A process that is asked to leave ends its step and saves first.
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
+        os.execv(command[0], command)
     if config.processes > 1 and not is_launched():
-        arguments = ["resume", str(run), *changes, *(["--probe"] if probe else [])]
         if code := launch(arguments, config.processes):
             raise typer.Exit(code)
         return

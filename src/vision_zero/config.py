@@ -204,6 +204,8 @@ class UpdateConfig(Node):
 class DevicesConfig(Node):
     """How one model lies on several devices."""
 
+    nodes: Positive = 1
+    """Machines, each with `processes` processes."""
     shard: Literal["none", "fsdp", "zero2", "zero3"] = "none"
     """`none`: every process holds everything. `fsdp` (torch's fully_shard) and `zero3` (DeepSpeed): while it trains,
     each holds a piece of weights, gradients and moments; `zero2` (DeepSpeed): of gradients and moments."""
@@ -240,7 +242,7 @@ class RunConfig(Node):
     steps: Positive = 100
     games_per_step: Positive = 128
     processes: Positive = 1
-    """Processes on this machine: GPUs, or cores where there are none. `torchrun` overrides it."""
+    """Processes on each machine: GPUs, or cores where there are none. At 1, `torchrun` may start any number."""
     devices: DevicesConfig = DevicesConfig()
     pairs: PairsConfig = ClevrPairs()
     game: GameConfig = GameConfig()

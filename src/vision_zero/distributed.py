@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+
+from vision_zero.errors import UserError
 
 T = TypeVar("T")
 
 
 def make_accelerator(cpu: bool) -> Accelerator:
-    """The process group and devices. Ranks wait for each other at most an hour (the longest play phase)."""
-    return Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))])
+    """The process group and devices. Ranks wait for each other at most an hour (the longest play phase).
+
+    Raises `UserError` if this machine has fewer GPUs than processes, or if fewer processes met than were started.
+    """
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if not cpu and here > gpus:
+        raise UserError(f"{here} processes were started on a machine with {gpus} GPUs: --devices {gpus}")
+    made = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))])
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if made.num_processes != started:
+        raise UserError(f"{started} processes were started, but {made.num_processes} met: start them with torchrun")
+    return made
 
 
 def rank() -> int:

@@ -286,7 +286,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     root = script.parents[2]
     done = subprocess.run(
         [sys.executable, str(script), str(model), str(tmp_path), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])},
         capture_output=True,
         text=True,
         timeout=240,
