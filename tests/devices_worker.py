@@ -18,6 +18,7 @@ from rich.console import Console
 from vision_zero.config import RunConfig, load_config
 from vision_zero.distributed import make_accelerator, rank
 from vision_zero.games.base import Deal
+from vision_zero.preemption import Preemption
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.runs.store import RunStore
 from vision_zero.train import Trainer
@@ -43,7 +44,7 @@ def main(out: Path, config: RunConfig) -> None:
     accelerator.wait_for_everyone()
     trainer = Watched(config, RunStore.open(path), accelerator, Console(quiet=True))
     trainer.restore()
-    trainer.run()
+    trainer.run(Preemption())
     dealt = [list(step) for step in trainer.__dict__["dealt"]]
     # Both processes play the same games now: with equal weights they say the same.
     same = deals_of_step(trainer.pairs, config.seed, 7, 2, trainer.cast, range(2))
@@ -63,7 +64,7 @@ def main(out: Path, config: RunConfig) -> None:
     resumed = Trainer(config, RunStore.open(again), accelerator, Console(quiet=True))
     resumed.restore()
     assert resumed.done == 1
-    resumed.run()
+    resumed.run(Preemption())
     accelerator.end_training()
 
 
