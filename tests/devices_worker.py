@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,7 +21,7 @@ from vision_zero.preemption import Preemption
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.runs.store import RunStore
 from vision_zero.train import Trainer
-from vision_zero.types import Episode
+from vision_zero.types import Episode, ImagePair
 
 NANO = Path(__file__).resolve().parent.parent / "recipes" / "nano.yaml"
 
@@ -30,10 +29,9 @@ NANO = Path(__file__).resolve().parent.parent / "recipes" / "nano.yaml"
 class Watched(Trainer):
     """Remembers which games this process played."""
 
-    def _play(self, deals: Sequence[Deal], *players: Any) -> list[Episode]:
-        played = super()._play(deals, *players)
-        self.__dict__.setdefault("dealt", []).append([deal.id for deal in deals])
-        return played
+    def _play_step(self, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
+        self.__dict__.setdefault("dealt", []).append([deal.id for deal in mine])
+        return super()._play_step(mine)
 
 
 def main(out: Path, config: RunConfig) -> None:
@@ -45,12 +43,11 @@ def main(out: Path, config: RunConfig) -> None:
     trainer = Watched(config, RunStore.open(path), accelerator, Console(quiet=True))
     trainer.restore()
     trainer.run(Preemption())
-    dealt = [list(step) for step in trainer.__dict__["dealt"]]
     # Both processes play the same games now: with equal weights they say the same.
     same = deals_of_step(trainer.pairs, config.seed, 7, 2, trainer.cast, range(2))
     said = [[turn.utterance.ids for turn in episode.turns] for episode in trainer._play(same)]
     knows = {
-        "dealt": dealt,
+        "dealt": trainer.__dict__["dealt"],
         "said": said,
         "roles": trainer.rae.state_dict(),
         "stages": trainer.stages.state_dict(),

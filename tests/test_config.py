@@ -96,3 +96,9 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
 def test_values_never_change_after_construction() -> None:
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().steps = 3  # type: ignore[misc]
+
+
+def test_a_reference_that_is_no_copy_cannot_be_off_loaded() -> None:
+    settings = ["model.lora={rank: 2, alpha: 4}", "devices.reference=cpu"]
+    with pytest.raises(UserError, match=r"remove devices\.reference"):
+        load_config(None, settings)

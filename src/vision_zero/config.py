@@ -209,6 +209,8 @@ class DevicesConfig(Node):
     shard: Literal["none", "fsdp", "zero2", "zero3"] = "none"
     """`none`: every process holds everything. `fsdp` (torch's fully_shard) and `zero3` (DeepSpeed): while it trains,
     each holds a piece of weights, gradients and moments; `zero2` (DeepSpeed): of gradients and moments."""
+    reference: Literal["device", "cpu"] = "device"
+    """Where the copy of the frozen start is between its uses. With LoRA there is none: the adapter is switched off."""
 
 
 class EvaluationConfig(Node):
@@ -269,6 +271,11 @@ class RunConfig(Node):
             raise ValueError(
                 "compact answers have no private thought, so that no vote could earn the format bonus: "
                 "set credit.format_bonus=0 or game.wording=full"
+            )
+        if self.model.lora is not None and self.devices.reference == "cpu":
+            raise ValueError(
+                "with model.lora the frozen start is the model with its adapter switched off, no copy that could be "
+                "off-loaded: remove devices.reference"
             )
         frozen = set(self.rollouts.opponents)
         if frozen == {"civilian", "spy"}:

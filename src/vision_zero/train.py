@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Trainer:
                 "two (peft: merge_and_unload, save_pretrained) and set model.path to the merged folder"
             )
         self.vlm = load(config.model, self.accelerator.device)
-        start = self.vlm.reference()
+        start = self.start = self.vlm.reference(offload=config.devices.reference == "cpu")
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
         self.engines = make_engines(
             self.vlm,
@@ -229,7 +230,7 @@ class Trainer:
             print_report(self.store, result, self.console)
 
     def _play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
-        with self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
+        with self._fixed_weights(frozen_plays=True):
             return play(self.game, deals, players or self.players)
 
     def _play_step(self, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
@@ -239,7 +240,7 @@ class Trainer:
         checkpoint is there to go on with the others.
         """
         kept, at_once = self.store.read_unfinished(self.done), self.config.rollouts.games_at_once
-        with self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
+        with self._fixed_weights(frozen_plays=FROZEN in self.cast.values()):
             ended, lost = play_in_waves(self.game, mine, self.players, at_once, kept)
         pairs = {deal.id: deal.pair for deal in mine}
         # With its pair, so that a picture that both hold travels once.
@@ -254,6 +255,13 @@ class Trainer:
                 f"and are kept. When that is mended, go on with: vision-zero resume {self.store.path}"
             )
         return games
+
+    @contextmanager
+    def _fixed_weights(self, frozen_plays: bool) -> Iterator[None]:
+        """Inside, engines keep what they have read; a frozen start that plays is where it can."""
+        start = self.start.present() if frozen_plays else nullcontext()
+        with start, self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
+            yield
 
     def _reporter(self) -> Reporter | Silent:
         if not self.accelerator.is_main_process:

@@ -21,6 +21,7 @@ from vision_zero.models.family import Family, PictureFeatures
 from vision_zero.models.internvl import InternVL
 from vision_zero.models.lora import add_adapter
 from vision_zero.models.lru import ByteLru
+from vision_zero.models.offload import Offload
 from vision_zero.models.pictures import PictureReader, concatenate
 from vision_zero.models.prompts import PromptEncoder
 from vision_zero.models.qwen_vl import QwenVL
@@ -80,6 +81,7 @@ class VLM:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model: Any = add_adapter(model, config, self.family.vision_parts) if config.lora else model
         self._adapter_off = False
+        self._offload: Offload | None = None
 
         tokenizer = processor.tokenizer
         self.image_token_id: int = model.config.image_token_id
@@ -256,10 +258,11 @@ class VLM:
 
     # The frozen start, and files
 
-    def reference(self) -> VLM:
+    def reference(self, offload: bool = False) -> VLM:
         """The model as it is now, frozen; for LoRA the base model (the adapter is off only inside its calls).
 
-        LoRA costs no memory; otherwise it is a copy that shares the vision tower if that is frozen.
+        LoRA costs no memory; otherwise it is a copy that shares the vision tower if that is frozen. `offload`: the
+        copy rests in the computer's memory and can be called inside `present` only.
         """
         other = copy.copy(self)
         if self._features is None:
@@ -269,7 +272,13 @@ class VLM:
             return other
         shared = {id(part): part for part in self.vision_parts} if self.vision_frozen else {}
         other.model = copy.deepcopy(self.model, shared).requires_grad_(False).eval()
+        if offload:
+            other._offload = Offload(other.model, list(shared.values()))
         return other
+
+    def present(self) -> AbstractContextManager[None]:
+        """Inside, the weights are on the device, where they are anyway if the model is not off-loaded."""
+        return self._offload.present() if self._offload else nullcontext()
 
     @property
     def nbytes(self) -> int:

@@ -50,7 +50,7 @@ class Updater:
         self._scorer = Scorer(vlm, config.rollouts.temperature).to(accelerator.device)
         self._reference: Scorer | None = None
         if config.update.kl > 0 or config.credit.anchor > 0:
-            self._reference = Scorer(reference, config.rollouts.temperature).to(accelerator.device)
+            self._reference = Scorer(reference, config.rollouts.temperature)
         self._parallel = make_parallel(vlm, self._scorer, config, accelerator)
 
     def prepare(self, samples: Sequence[Sample], pictures: Mapping[str, Picture]) -> Scored:
@@ -69,7 +69,7 @@ class Updater:
                 old = self._score(self._scorer, scored, pictures)
             self._compare((scored.sampling - old).abs())
         if self._reference is not None:
-            with clock("reference"):
+            with clock("reference"), self._reference.vlm.present():
                 reference = self._score(self._reference, scored, pictures)
         return replace(scored, old=old, reference=reference, seconds=clock.seconds)
 
@@ -129,7 +129,7 @@ class Updater:
         batch = max(self._batches(scored, scored.trees), key=lambda b: b.ids.numel())
         if self._reference is not None:
             self._reference.eval()
-            with torch.no_grad():
+            with torch.no_grad(), self._reference.vlm.present():
                 scored = replace(scored, reference=torch.zeros_like(scored.sampling))
                 self._reference(batch, pictures)
         ones = torch.ones_like(scored.sampling)
