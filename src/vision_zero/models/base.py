@@ -270,10 +270,10 @@ class VLM:
         if isinstance(self.model, PeftModel):
             other._adapter_off = True
             return other
-        shared = {id(part): part for part in self.vision_parts} if self.vision_frozen else {}
-        other.model = copy.deepcopy(self.model, shared).requires_grad_(False).eval()
+        shared = self.vision_parts if self.vision_frozen else []
+        other.model = copy.deepcopy(self.model, {id(part): part for part in shared}).requires_grad_(False).eval()
         if offload:
-            other._offload = Offload(other.model, list(shared.values()))
+            other._offload = Offload(other.model, shared)
         return other
 
     def present(self) -> AbstractContextManager[None]:
