@@ -16,12 +16,16 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from rich.console import Console
 
+from tests.test_train import RECIPE, overrides, short
 from tests.vllm.made import EXACT, PICTURES, config, mixed, nudge, request_of, worst_difference
-from vision_zero.config import RunConfig
+from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.models.base import load
 from vision_zero.rollouts.vllm_server import VllmServerEngine
+from vision_zero.runs.store import RunStore
+from vision_zero.train import train
 
 TEMPERATURE = 1.3
 READY = 300.0
@@ -171,6 +175,22 @@ def test_adapters_alone_are_brought_over(port: int, tmp_path: Path) -> None:
         nudge(vlm, 0.1, seed=step)
         engine.weights_changed()
     assert worst_difference(start, requests, done) > 0.01
+
+
+@pytest.mark.usefixtures("running")
+def test_two_steps_of_training_through_a_server(port: int, tmp_path: Path) -> None:
+    config = full(settings(port))
+    recipe = load_config(RECIPE, overrides({**short(), "steps": 2, "evaluation.games": 2}))
+    config = recipe.model_copy(update={"model": config.model, "rollouts": config.rollouts})
+    store = RunStore.create(tmp_path, config, tmp_path / "run")
+    train(config, store.path, Console(quiet=True))
+    lines = store.read_metrics()
+    assert len(lines) == 2
+    for line in lines:
+        assert line["engine/weights_difference"] < EXACT
+        assert line["engine/failed_tries"] == 0
+        assert line["update/sampler_difference/max"] < 10 * EXACT
+    assert not list((store.path / "engine").iterdir())
 
 
 def test_a_server_killed_in_mid_step_is_waited_for_and_then_given_up(

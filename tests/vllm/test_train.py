@@ -16,12 +16,13 @@ LORA = {"model.train": "language", "model.lora": {"rank": 4, "alpha": 8}, "rollo
 """With the frozen start at the table: the same vLLM without the adapter."""
 
 
-@pytest.mark.parametrize("lora", [{}, LORA], ids=["all weights", "LoRA"])
-def test_two_steps_through_the_command_line(tmp_path: Path, lora: dict[str, Any]) -> None:
+@pytest.mark.parametrize("special", [{"processes": 2}, LORA], ids=["all weights, two processes", "LoRA"])
+def test_two_steps_through_the_command_line(tmp_path: Path, special: dict[str, Any]) -> None:
     vllm = {"rollouts.engine": "vllm", "rollouts.vllm": {"context": 4096, "eager": True}, "rollouts.batch_size": 64}
+    vllm |= {"game.wording": "full"}  # on the CPU prompts are cached in blocks of 128 tokens
     path = tmp_path / "run"
     done = subprocess.run(
-        command(path, {**short(), "steps": 2, **vllm, **lora}), capture_output=True, text=True, check=False
+        command(path, {**short(), "steps": 2, **vllm, **special}), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     first, second = RunStore.open(path).read_metrics()

@@ -118,8 +118,9 @@ class VllmServerEngine:
             if attempt:
                 time.sleep(min(2.0**attempt, LONGEST_WAIT))
                 self._revive(troubles)
-            left = {i: self._urls[i % len(self._urls)] for i in range(len(requests)) if i not in done}
-            answers = asyncio.run(self._ask({i: (url, bodies[i]) for i, url in left.items() if url not in troubles}))
+            healthy = [url for url in self._urls if url not in troubles]
+            left = {i: healthy[i % len(healthy)] for i in range(len(requests)) if i not in done and healthy}
+            answers = asyncio.run(self._ask({i: (url, bodies[i]) for i, url in left.items()}))
             for i, answer in answers.items():
                 if isinstance(answer, ServerTrouble) or not self._is_new(answer, frozen):
                     troubles[left[i]] = str(answer) if isinstance(answer, ServerTrouble) else "it has other weights"
@@ -174,7 +175,8 @@ class VllmServerEngine:
         """Whether it was drawn by the weights that were brought over last."""
         if self._vlm.adapted:
             return bool(answer["model"] == (BASE if frozen else self._weights.name))
-        return all(span["version"] == str(self._weights) for span in answer["choices"][0]["weight_versions"] or [{}])
+        spans = answer["choices"][0]["weight_versions"]
+        return bool(spans) and all(span["version"] == str(self._weights) for span in spans)
 
     def _completion(self, request: Request, answer: Mapping[str, Any]) -> Completion:
         [drawn] = answer["choices"]
