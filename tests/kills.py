@@ -41,6 +41,8 @@ SETTINGS: Mapping[str, Any] = {
     "update.minibatches": 2,
 }
 KILLED = -signal.SIGKILL
+GRACE = 20.0
+"""Seconds that the others have for their last words when one fails."""
 PATIENCE = 240.0
 """Seconds after which a victim that says nothing is given up."""
 
@@ -102,7 +104,7 @@ def live(run: Path, arguments: Sequence[str], kill: Kill | None = None, env: Map
 def live_together(
     run: Path, arguments: Sequence[str], kills: Sequence[Kill | None], envs: Sequence[Mapping[str, str]]
 ) -> list[Life]:
-    """Several processes at once. As soon as one is killed, so are the others: that is what the launcher sees to."""
+    """Several processes at once. When one is killed or fails, the others are killed: as the launcher does."""
     pipes = [_context.Pipe(duplex=False) for _ in envs]
     victims = [
         _context.Process(target=_victim, args=(str(run), list(arguments), kill and kill.file, dict(env), sender))
@@ -113,6 +115,7 @@ def live_together(
         sender.close()
     told: list[list[tuple[str, str, float]]] = [[] for _ in envs]
     due: dict[int, float] = {}
+    last_words: float | None = None
     began = time.monotonic()
     while running := [v for v in victims if v.is_alive()]:
         assert time.monotonic() - began < PATIENCE, "a victim does not get on"
@@ -125,7 +128,10 @@ def live_together(
             if kill and due.get(i, math.inf) <= time.monotonic():
                 os.kill(victims[i].pid or 0, kill.signal)
                 due[i] = math.inf
-        if any(v.exitcode == KILLED for v in victims):
+        ended = [v.exitcode for v in victims if v.exitcode]
+        if ended and last_words is None:
+            last_words = time.monotonic() + (0 if KILLED in ended else GRACE)
+        if last_words is not None and time.monotonic() >= last_words:
             for victim in victims:
                 victim.kill()
         next_due = min((at - time.monotonic() for at in due.values()), default=1.0)
@@ -169,7 +175,7 @@ def _contents(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in run.rglob("*"):
         name = path.relative_to(run).as_posix()
-        if path.is_dir() or name == "run.json" or name.startswith("events/"):
+        if path.is_dir() or name == "run.json" or name.startswith(("events/", "processes/")):
             continue
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,5 +1,8 @@
-"""The same seed gives the same games, whatever they are played beside. (Global random state is forbidden in
-`tests/test_house.py`; equal bits of two equal runs, and of one that was killed, are shown in `tests/test_restart.py`.)"""
+"""The same seed gives the same games, whatever they are played beside.
+
+Global random state is forbidden in `tests/test_house.py`. That a run which was killed ends with the bits of one that
+was not is shown in `tests/test_restart.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 
 from tests.kills import command, live, live_together, ranks
 
+OF_THE_UPDATE = ("seconds/", "speed/", "update/", "sight", "engine/", "conduct/")
 GAMES = Path("episodes") / "step_000000.jsonl"
 
 
@@ -37,7 +41,7 @@ def played(run: Path) -> list[Any]:
 def metrics(run: Path) -> dict[str, Any]:
     """What is measured of games."""
     [line] = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
-    return {name: value for name, value in line.items() if not name.startswith(("seconds/", "speed/", "update/", "sight"))}
+    return {name: value for name, value in line.items() if not name.startswith(OF_THE_UPDATE)}
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +51,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"rollouts__batch_size": 7}, {"processes": 2}], ids=str)
-def test_games_played_one_by_one_have_the_same_bytes(alone: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
-    other = first_step(tmp_path / "run", rollouts__games_at_once=1, **settings)
+def test_games_played_one_by_one_have_the_same_bytes(alone: Path, tmp_path: Path) -> None:
+    other = first_step(tmp_path / "run", rollouts__games_at_once=1, rollouts__batch_size=7)
     assert (other / GAMES).read_bytes() == (alone / GAMES).read_bytes()
     assert metrics(other) == metrics(alone)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"rollouts__batch_size": 3, "rollouts__trunk_cache_gib": 0}], ids=str)
-def test_side_by_side_they_are_the_same_but_for_rounding(
-    alone: Path, tmp_path: Path, settings: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"rollouts__batch_size": 3, "rollouts__trunk_cache_gib": 0}, {"processes": 2}], ids=str
+)
+def test_side_by_side_they_are_the_same_but_for_rounding(alone: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     other = first_step(tmp_path / "run", **settings)
     assert played(other) == played(alone)
     assert metrics(other) == metrics(alone)

@@ -35,6 +35,7 @@ EDGES: dict[str, set[str]] = {
     "launch": set(),
     "machines": set(),
     "preemption": set(),
+    "whereabouts": set(),
     "remote": set(),
     "pairs": set(),
     # a model that edits photos may be behind a server
@@ -62,6 +63,7 @@ EDGES: dict[str, set[str]] = {
     "train": {
         "probe",
         "preemption",
+        "whereabouts",
         "watch",
         "distributed",
         "pairs",

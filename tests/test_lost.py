@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kills import command, differences, live
+from tests.kills import command, differences, live, live_together, ranks
 
+BY_SERVER = "{spy: 'api:m'}"
 SERVER = """
-import json, os, signal, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import json, os, signal, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     asked = 0
@@ -25,7 +26,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         Handler.asked += 1
         if Handler.asked == int(sys.argv[1]):
-            os.kill(os.getpid(), signal.SIGKILL)
+            sys.argv[3] == "dies" and os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(1000)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = {"role": "assistant", "content": f"a red cube number {body['seed'] % 7} ."}
         choice = {"index": 0, "finish_reason": "stop", "message": said}
@@ -40,18 +42,16 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-http = HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
+http = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
 print(http.server_port, flush=True)
 http.serve_forever()
 """
 
 
 @contextmanager
-def server(dies_at: int = 0, port: int = 0) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """A chat server in a process of its own that kills itself when it is asked for the `dies_at`-th time."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(dies_at), str(port)], stdout=subprocess.PIPE, text=True
-    )
+def server(last: int = 0, then: str = "dies") -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A chat server in a process of its own. When it is asked for the `last` time it kills itself, or `hangs`."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(last), "0", then], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield int(process.stdout.readline()), process
@@ -67,15 +67,14 @@ def test_a_server_that_dies_in_mid_step(tmp_path: Path) -> None:
     game of the second step; the first one is kept, and with a new server the run ends as if it had not died."""
 
     def words(run: Path) -> list[str]:
-        opponents = "{spy: 'api:m'}"
-        return command(run, rollouts__opponents=opponents, rollouts__games_at_once=1, steps=3)
+        return command(run, rollouts__opponents=BY_SERVER, rollouts__games_at_once=1, steps=3)
 
     env = {"OPENAI_API_KEY": "any", "NO_PROXY": "127.0.0.1"}
     with server() as (port, _):
         env["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
         assert live(tmp_path / "whole", words(tmp_path / "whole"), env=env).code == 0
     # one clue of the spy a game
-    with server(dies_at=5) as (port, process):
+    with server(last=5) as (port, process):
         env["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
         life = live(tmp_path / "run", words(tmp_path / "run"), env=env)
         assert process.wait() == -signal.SIGKILL
@@ -95,3 +94,30 @@ def test_a_server_that_dies_in_mid_step(tmp_path: Path) -> None:
     apart = [name for name in differences(tmp_path / "whole", run) if "step-000001/" not in name]
     assert apart == []
     assert sorted(os.listdir(run / "episodes")) == ["step_000000.jsonl", "step_000001.jsonl", "step_000002.jsonl"]
+
+
+@pytest.mark.slow
+def test_who_keeps_the_others_waiting_and_where(tmp_path: Path) -> None:
+    """Two processes, one of whose servers hangs. The other says, after max_wait_minutes, which one it waits for."""
+    run = tmp_path / "run"
+    words = command(run, rollouts__opponents=BY_SERVER, processes=2, max_wait_minutes=0.2)
+    with server() as (well, _), server(last=1, then="hangs") as (hanging, _):
+        env = {"OPENAI_API_KEY": "any", "NO_PROXY": "127.0.0.1"}
+        envs = [
+            {**env, **rank, "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+            for rank, port in zip(ranks(2), (well, hanging), strict=True)
+        ]
+        lives = live_together(run, words, [None, None], envs)
+    said = lives[0].said
+    assert lives[0].code == 2, said
+    assert "process 0 gave up waiting for another one (max_wait_minutes=0.2)" in said
+    first, second = (line for line in said.splitlines() if line.startswith("process ") and " of 2 " in line)
+    assert "process 0 of 2" in first
+    assert "step 0, play" in first
+    assert "it waits for others in tell_all" in first
+    assert "process 1 of 2" in second
+    assert "step 0, play" in second
+    assert "it is busy in respond" in second
+    assert "players/api.py:" in second
+    assert "Traceback" not in said
+    assert "most recent call first" in (run / "processes" / "process-1.txt").read_text()

@@ -245,6 +245,8 @@ class RunConfig(Node):
     games_per_step: Positive = 128
     processes: Positive = 1
     """Processes on each machine: GPUs, or cores where there are none. At 1, `torchrun` may start any number."""
+    max_wait_minutes: Annotated[float, Field(gt=0)] = 60.0
+    """Longest that a process waits for another; then the run stops and says where each of them is."""
     devices: DevicesConfig = DevicesConfig()
     pairs: PairsConfig = ClevrPairs()
     game: GameConfig = GameConfig()

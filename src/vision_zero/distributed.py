@@ -17,15 +17,15 @@ from vision_zero.errors import UserError
 T = TypeVar("T")
 
 
-def make_accelerator(cpu: bool) -> Accelerator:
-    """The process group and devices. Ranks wait for each other at most an hour (the longest play phase).
+def make_accelerator(cpu: bool, max_wait: timedelta = timedelta(hours=1)) -> Accelerator:
+    """The process group and devices. Ranks wait for each other at most `max_wait`.
 
     Raises `UserError` if this machine has fewer GPUs than processes, or if fewer processes met than were started.
     """
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if not cpu and here > gpus:
         raise UserError(f"{here} processes were started on a machine with {gpus} GPUs: --devices {gpus}")
-    made = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))])
+    made = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=max_wait)])
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if made.num_processes != started:
         raise UserError(f"{started} processes were started, but {made.num_processes} met: start them with torchrun")

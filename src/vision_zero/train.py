@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from vision_zero.types import Episode, ImagePair, Role, Stage
 from vision_zero.update.sight import require_sight
 from vision_zero.update.updater import Updater
 from vision_zero.watch import Watch
+from vision_zero.whereabouts import whereabouts
 
 FROZEN = "frozen"
 """Name of the player with the weights that training started from."""
@@ -54,20 +56,24 @@ def train(config: RunConfig, run_dir: Path, console: Console | None = None, prob
     first the worst batch, so that memory ends at once or never. Raises `UserError` for everything that the user
     can mend, and `Preempted` after SIGTERM, when everything is saved.
     """
+    max_wait = timedelta(minutes=config.max_wait_minutes)
     with Preemption() as preemption:
-        accelerator = make_accelerator(cpu=not torch.cuda.is_available())
+        accelerator = make_accelerator(cpu=not torch.cuda.is_available(), max_wait=max_wait)
         # Opened after the processes have met: the first of them may only just have made it.
-        trainer = Trainer(config, RunStore.open(run_dir), accelerator, console or Console())
-        try:
-            if probe:
-                games = len(shard(range(config.games_per_step)))
-                worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
-            trainer.restore()
-            trainer.run(preemption)
-            trainer.summarise()
-        finally:
-            for engine in trainer.engines:
-                engine.close()
+        store = RunStore.open(run_dir)
+        with whereabouts(store.path / "processes", rank(), world(), max_wait.total_seconds()) as enter:
+            trainer = Trainer(config, store, accelerator, console or Console())
+            try:
+                if probe:
+                    games = len(shard(range(config.games_per_step)))
+                    worst_batch(config, trainer.vlm, trainer.updater, games, trainer.console.print)
+                trainer.restore()
+                trainer.run(preemption, enter)
+                enter("summary")
+                trainer.summarise()
+            finally:
+                for engine in trainer.engines:
+                    engine.close()
 
 
 class Trainer:
@@ -120,9 +126,10 @@ class Trainer:
         pairs = Unchanged("the set of pairs", self.pairs.fingerprint, remedy)
         return {"pairs": pairs, "updater": self.updater, "rae": self.rae, "stages": self.stages}
 
-    def run(self, preemption: Preemption) -> None:
-        """All steps that are left. Raises `Preempted` if a process was asked to leave, after the step and its save."""
-        with self._reporter() as report, preemption.until_saved():
+    def run(self, preemption: Preemption, enter: Callable[[str], None]) -> None:
+        """All steps that are left, `enter` being told what is done. Raises `Preempted` if a process was asked to leave,
+        after the step and its save."""
+        with self._reporter(enter) as report, preemption.until_saved():
             while self.done < self.config.steps:
                 self.step(report)
                 leaving = any(tell_all(preemption.asked))
@@ -263,7 +270,10 @@ class Trainer:
         with start, self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
             yield
 
-    def _reporter(self) -> Reporter | Silent:
+    def _reporter(self, enter: Callable[[str], None]) -> Reporter | Silent:
+        def enter_in_step(phase: str) -> None:
+            enter(f"step {self.done}, {phase}")
+
         if not self.accelerator.is_main_process:
-            return Silent()
-        return Reporter(self.store, self.config.steps, self.done, self.console)
+            return Silent(enter_in_step)
+        return Reporter(self.store, self.config.steps, self.done, self.console, enter_in_step)

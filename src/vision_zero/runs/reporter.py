@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -18,10 +18,17 @@ ALARM = "alarm/"
 
 
 class Reporter:
-    """Use as a context manager. `first_step`: steps done before (a resumed run)."""
+    """Use as a context manager. `first_step`: steps done before (a resumed run). `enter` is told every phase."""
 
-    def __init__(self, store: RunStore, total_steps: int, first_step: int, console: Console) -> None:
-        self._store, self._first = store, first_step
+    def __init__(
+        self,
+        store: RunStore,
+        total_steps: int,
+        first_step: int,
+        console: Console,
+        enter: Callable[[str], None] = lambda phase: None,
+    ) -> None:
+        self._store, self._first, self._enter = store, first_step, enter
         self._progress = Progress(total_steps, console, first_step)
         self._replay = f"vision-zero replay {store.path}"
         self._due: frozenset[str] = frozenset()
@@ -38,6 +45,7 @@ class Reporter:
 
     def phase(self, name: str) -> None:
         """What is being done from now on."""
+        self._enter(name)
         self._progress.phase(name)
 
     def note(self, text: str) -> None:
@@ -57,7 +65,10 @@ class Reporter:
 
 
 class Silent:
-    """The reporter of every process but the first."""
+    """The reporter of every process but the first. `enter` is told every phase."""
+
+    def __init__(self, enter: Callable[[str], None] = lambda phase: None) -> None:
+        self._enter = enter
 
     def __enter__(self) -> Silent:
         return self
@@ -66,7 +77,8 @@ class Silent:
         return
 
     def phase(self, name: str) -> None:
-        """Nothing."""
+        """What is being done from now on."""
+        self._enter(name)
 
     def note(self, text: str) -> None:
         """Nothing."""

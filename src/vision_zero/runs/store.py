@@ -9,6 +9,7 @@
     ├── images/<sha256>.png         every picture once, by the hash of its bytes (.jpg, .webp where they are such)
     ├── images/<sha256>.facts.json  what is known to be in the picture, if anything is
     ├── checkpoints/                see `runs.checkpoint`
+    ├── processes/                  what each of several processes does now, see `whereabouts`
     └── events/                     TensorBoard
 
 Two runs of one recipe differ in `run.json`, in metrics named `seconds/…` or `speed/…` and in `events/`, and in nothing
