@@ -9,7 +9,7 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-harness test-vllm lint types unit clean
+.PHONY: install demo test soak test-harness test-vllm lint types unit clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,10 @@ test-harness: install
 	@for tool in vlmevalkit lmms-eval; do $(BIN)/vision-zero harness list $$tool >/dev/null 2>&1 \
 		|| $(BIN)/vision-zero harness install $$tool || exit 1; done
 	$(BIN)/pytest tests/evaluate/check_harness.py
+
+# goes on where it was stopped; prints one table
+soak: install
+	$(BIN)/python -m tests.soak
 
 clean:
 	rm -rf $(VENV) $(VLLM) $(HARNESS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

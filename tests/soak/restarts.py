@@ -151,5 +151,9 @@ ROWS = (
     Row("asked to leave: saved, code 75, all bits equal", 6, asked_to_leave),
     Row("newest checkpoint damaged: noticed, the one before used", 6, torn),
     tested("no child outlives a killed parent", "tests/test_lifeline.py"),
+    tested("other settings refused unless named; the best and the last two stay", "tests/runs/test_checkpoint.py"),
     tested("weights of renamed keys are never taken for loaded", "tests/models/test_renamed_keys.py"),
+    tested("lost players and processes: told, kept, gone on with", "tests/test_lost.py"),
+    tested("a full disk: the old checkpoint survives", "tests/runs/test_full_disk.py"),
+    tested("same seed, same games; no global random state", "tests/test_determinism.py", "tests/test_house.py"),
 )
