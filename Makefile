@@ -44,7 +44,7 @@ $(VLLM)/.installed: constraints-vllm.txt tests/vllm/torchvision_on_cpu.py
 	@touch $@
 
 test-vllm: $(VLLM)/.installed
-	$(VLLM)/bin/python -m pytest tests/vllm --show-capture=no
+	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/vllm --show-capture=no
 
 # VLMEvalKit and lmms-eval in environments of their own: 5 GB, and minutes.
 HARNESS := .venv-harness

@@ -26,8 +26,7 @@ class BoundedThread:
         self._name, self._patience = name, patience
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._beat = time.monotonic()
-        self.lost = False
-        """Whether a call hung and was left behind."""
+        self._lost = False
         # a daemon: the interpreter does not wait for a thread that hangs
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
@@ -38,7 +37,7 @@ class BoundedThread:
     def call(self, function: Callable[[], T]) -> T:
         """What `function` returns or raises. Raises `UserError` if it gives no sign of life for too long, and ever
         after."""
-        if self.lost:
+        if self._lost:
             raise UserError(f"{self._name} was given up before: start the run again, it resumes where it was saved")
         future: Future[T] = Future()
 
@@ -52,7 +51,7 @@ class BoundedThread:
         self._calls.put(run)
         while not wait([future], self._beat + self._patience - time.monotonic()).done:
             if time.monotonic() - self._beat >= self._patience:
-                self.lost = True
+                self._lost = True
                 raise UserError(
                     f"{self._name} gave no sign of life for {self._patience:.0f} seconds (rollouts.vllm.timeout) and "
                     "was given up. Start the run again: it resumes from its last checkpoint"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL import Image
 from vision_zero.config import LoraConfig, RunConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
-from vision_zero.rollouts.engine import Completion, Request
+from vision_zero.rollouts.engine import Completion, Request, check
 from vision_zero.types import Message, Picture, PicturePart, StopReason, TextPart
 
 NEVER = -1e9
@@ -36,6 +37,17 @@ def require_vllm() -> None:
 
 
 # Requests
+
+
+def check_all(vlm: VLM, requests: Sequence[Request], config: RunConfig) -> None:
+    """Refuse what does not fit the model, or not what vLLM was started for. Raises as `check` does."""
+    room = config.rollouts.vllm.context
+    for request in requests:
+        check(request, vlm.context)
+        if (needed := len(request.prompt.ids) + request.max_new_tokens) > room:
+            raise UserError(
+                f"a prompt and its answer may take {needed} tokens: raise rollouts.vllm.context from {room}"
+            )
 
 
 def collapsed(vlm: VLM, request: Request) -> list[int]:
@@ -178,6 +190,35 @@ def write_weights(vlm: VLM, folder: Path) -> None:
         weights[name] = weight.clone() if weight.data_ptr() in seen else weight
         seen.add(weight.data_ptr())
     save_torch_state_dict(weights, folder)
+
+
+class WithoutAdapter:
+    """The frozen start of LoRA training: what `generate` does with the base model, in an engine whose owner wakes
+    it, measures it and closes it."""
+
+    def __init__(self, vlm: VLM, generate: Callable[[Sequence[Request]], list[Completion]]) -> None:
+        if not vlm.adapted:
+            raise ValueError("without an adapter vLLM holds no weights but the trained ones")
+        self._generate = generate
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Its weights never change."""
+        yield
+
+    def weights_changed(self) -> None:
+        """They never do."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Counted with the policy's."""
+        return {}
+
+    def close(self) -> None:
+        """Left to the policy's engine."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion per request, in order, by the base model."""
+        return self._generate(requests)
 
 
 class Tally:

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.rollouts import vllm_common as common
 from vision_zero.rollouts.bounded import BoundedThread
-from vision_zero.rollouts.engine import Completion, Request, check
+from vision_zero.rollouts.engine import Completion, Request
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class VllmEngine:
         self._thread = BoundedThread("vLLM", config.rollouts.vllm.timeout)
         self._tally = common.Tally()
         self._fixed = common.fixed_requests(vlm, config)
-        self._changed, self._asleep = True, False
+        self._changed, self._asleep, self._failed = True, False, False
         self._version = 0
         """How often weights were brought over."""
         self._adapter: Any = None
@@ -63,13 +65,11 @@ class VllmEngine:
             self._tally.add(weights_difference=difference)
             self._changed = False
         self._tally.add(seconds_weights=time.monotonic() - began)
-        try:
-            yield
-        finally:
-            if self._sleeps:
-                # Level 2 forgets the weights: they are brought over anyway. Base weights under an adapter are not.
-                self._do("sleep", lambda: self._llm.sleep(level=1 if self._vlm.adapted else 2))
-                self._asleep, self._changed = True, self._changed or not self._vlm.adapted
+        yield
+        if self._sleeps and not self._failed:
+            # Level 2 forgets the weights: they are brought over anyway. Base weights under an adapter are not.
+            self._do("sleep", lambda: self._llm.sleep(level=1 if self._vlm.adapted else 2))
+            self._asleep, self._changed = True, self._changed or not self._vlm.adapted
 
     def weights_changed(self) -> None:
         """Bring them over before the next play."""
@@ -80,23 +80,20 @@ class VllmEngine:
         return self._tally.take()
 
     def close(self) -> None:
-        """Free the device, unless vLLM was given up."""
-        if not self._thread.lost:
+        """Free the device, if vLLM still listens."""
+        if not self._failed:
             self._do("stop", self._llm.llm_engine.engine_core.shutdown)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order, by the newest weights that were brought over. Raises `UserError`."""
         return self._generate(requests, self._adapter)
 
-    def base(self) -> VllmBase:
+    def base(self) -> common.WithoutAdapter:
         """The engine of the frozen start: the same one without its adapter. LoRA only."""
-        if not self._vlm.adapted:
-            raise ValueError("without an adapter vLLM holds no weights but the trained ones")
-        return VllmBase(self)
+        return common.WithoutAdapter(self._vlm, lambda requests: self._generate(requests, None))
 
     def _generate(self, requests: Sequence[Request], adapter: Any) -> list[Completion]:
-        for request in requests:
-            check(request, min(self._vlm.context, self._config.rollouts.vllm.context))
+        common.check_all(self._vlm, requests, self._config)
         outputs = self._do("answer", lambda: self._answer(requests, adapter)) if requests else []
         done = []
         for request, output in zip(requests, outputs, strict=True):
@@ -112,8 +109,10 @@ class VllmEngine:
         try:
             return self._thread.call(function)
         except UserError:
+            self._failed = True
             raise
         except Exception as e:
+            self._failed = True
             first = str(e).strip().splitlines()[:1]
             raise UserError(
                 f"vLLM failed to {what} ({type(e).__name__}: {''.join(first)}). If memory ended, lower "
@@ -143,13 +142,20 @@ class VllmEngine:
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
         weights = ((name, weight.detach()) for name, weight in self._vlm.plain_weights())
+        self._settle()
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._settle()
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
         # The engine's own books of what its worker has cached: without this it waits for features that are gone.
         self._llm.llm_engine.reset_mm_cache()
         self._llm.llm_engine.reset_encoder_cache()
         self._llm.reset_prefix_cache()
+
+    def _settle(self) -> None:
+        """The trainer and vLLM queue their work on the device apart: what one writes the other must not read early."""
+        if self._vlm.device.type == "cuda":
+            torch.cuda.synchronize(self._vlm.device)
 
     def _bring_adapter(self) -> None:
         """The adapter alone, under a new name: prompts cached under the old one are not found any more."""
@@ -188,29 +194,3 @@ class VllmEngine:
             done += [output for output in engine.step() if output.finished]
             self._thread.beat()
         return sorted(done, key=lambda output: int(output.request_id))
-
-
-class VllmBase:
-    """The same engine without its adapter: the frozen start of LoRA training. What it needs is done by the other."""
-
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
-
-    @contextmanager
-    def fixed_weights(self) -> Iterator[None]:
-        """Its weights never change; the policy's engine is to be awake."""
-        yield
-
-    def weights_changed(self) -> None:
-        """They never do."""
-
-    def figures(self) -> Mapping[str, float]:
-        """Counted with the policy's."""
-        return {}
-
-    def close(self) -> None:
-        """The policy's engine is closed for both."""
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request, in order, by the base model."""
-        return self._engine._generate(requests, None)

@@ -23,7 +23,7 @@ from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.rollouts import vllm_common as common
-from vision_zero.rollouts.engine import Completion, Request, check
+from vision_zero.rollouts.engine import Completion, Request
 from vision_zero.types import Picture
 
 BASE = "policy"
@@ -98,17 +98,14 @@ class VllmServerEngine:
         """One completion per request, in order, by the newest weights that were brought over. Raises `UserError`."""
         return self._generate(requests, frozen=False)
 
-    def base(self) -> VllmServerBase:
+    def base(self) -> common.WithoutAdapter:
         """The engine of the frozen start: the same servers without the adapter. LoRA only."""
-        if not self._vlm.adapted:
-            raise ValueError("without an adapter the servers hold no weights but the trained ones")
-        return VllmServerBase(self)
+        return common.WithoutAdapter(self._vlm, lambda requests: self._generate(requests, frozen=True))
 
     # Requests
 
     def _generate(self, requests: Sequence[Request], frozen: bool) -> list[Completion]:
-        for request in requests:
-            check(request, min(self._vlm.context, self._config.rollouts.vllm.context))
+        common.check_all(self._vlm, requests, self._config)
         urls = {p.sha: _data_url(p) for p in {p.sha: p for r in requests for p in r.pictures}.values()}
         bodies = [self._body(r, urls, frozen) for r in requests]
         done: dict[int, Completion] = {}
@@ -278,35 +275,10 @@ class VllmServerEngine:
             raise ServerTrouble(f"{type(e).__name__} {e}".strip()) from e
 
 
-class VllmServerBase:
-    """The same servers without the adapter: the frozen start of LoRA training."""
-
-    def __init__(self, engine: VllmServerEngine) -> None:
-        self._engine = engine
-
-    @contextmanager
-    def fixed_weights(self) -> Iterator[None]:
-        """Its weights never change."""
-        yield
-
-    def weights_changed(self) -> None:
-        """They never do."""
-
-    def figures(self) -> Mapping[str, float]:
-        """Counted with the policy's."""
-        return {}
-
-    def close(self) -> None:
-        """The policy's engine is closed for both."""
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request, in order, by the base model."""
-        return self._engine._generate(requests, frozen=True)
-
-
 def _checked(url: str, response: httpx.Response) -> dict[str, Any]:
     """The answer's JSON, {} if it has none. Raises `ServerTrouble` for what may pass, `UserError` for what will not."""
-    if response.status_code >= 500 or response.status_code == 429:
+    # 404: an adapter that a server has lost with its process
+    if response.status_code >= 500 or response.status_code in (404, 429):
         raise ServerTrouble(f"{response.status_code} {response.text[:300]}")
     if response.status_code >= 400:
         raise UserError(
