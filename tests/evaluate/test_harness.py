@@ -92,7 +92,7 @@ def test_the_configuration_of_vlmevalkit(tmp_path: Path, data: Path, monkeypatch
     assert judged.settings["OPENAI_API_BASE"] == "http://judge/v1/chat/completions"
 
 
-REPORT = {
+REPORT: dict[str, Any] = {
     "benchmark": "MMStar",
     "infer_failed": 0,
     "infer_total": 3,
@@ -114,16 +114,17 @@ def test_what_vlmevalkit_found(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "tool.log").write_text(SILENT)
     asked = job(KIT, tmp_path, "MMStar")
-    assert vlmevalkit.read(asked, [REPORT]) == [Score("MMStar", "Overall", 0.667, None)], "no table of questions"
+    report = {"MMStar": REPORT, "Mine": REPORT}
+    assert vlmevalkit.score(asked, report, "MMStar") == Score("MMStar", "Overall", 0.667, None), "no table of questions"
     table = tmp_path / "base" / "base_MMStar_exact_matching_result.tsv"
     table.write_text('"index"\t"question"\t"hit"\n"0"\t"two\nlines"\t"1"\n"1"\t"a"\t"0"\n"7"\t"b"\t"1.0"\n')
-    [score] = vlmevalkit.read(asked, [REPORT])
+    score = vlmevalkit.score(asked, report, "MMStar")
     assert score.answers == {"0": 1.0, "1": 0.0, "7": 1.0}
     # what VLMEvalKit 0.0.20 wrote of a table of our own
     (tmp_path / "base" / "base_Mine_auxmatch.tsv").write_text('"index"\t"extracted"\t"score"\n"0"\t"Yes"\t"True"\n')
-    [score] = vlmevalkit.read(job(KIT, tmp_path, "Mine"), [REPORT | {"benchmark": "Mine"}])
-    assert score.answers == {"0": 1.0}
-    assert vlmevalkit.read(asked, [REPORT | {"infer_failed": 1}])[0].value == 0.667, "to say nothing is an answer"
+    assert vlmevalkit.score(asked, report, "Mine").answers == {"0": 1.0}
+    report["MMStar"] = REPORT | {"infer_failed": 1}
+    assert vlmevalkit.score(asked, report, "MMStar").value == 0.667, "to say nothing is an answer"
 
 
 @pytest.mark.parametrize(
@@ -134,15 +135,16 @@ def test_what_vlmevalkit_found(tmp_path: Path) -> None:
         ("", {"judge_failed": 3, "eval_error": "no key"}, r"3 judgements of 3 failed \(no key\)"),
         ("", {"primary_metric_value": None, "eval_error": "'answer'"}, r"gave no score \('answer'\)"),
         ("", {"primary_metric_value": None, "skip_reason": "invalid_dataset"}, r"gave no score \(invalid_dataset\)"),
-        ("", {"benchmark": "Another"}, "it was never run"),
+        ("", {}, "it was never run"),
     ],
 )
 def test_failures_of_vlmevalkit_are_no_wrong_answers(
     tmp_path: Path, log: str, change: dict[str, Any], message: str
 ) -> None:
     (tmp_path / "tool.log").write_text(log)
+    report = {"MMStar": REPORT | change} if change else {}
     with pytest.raises(UserError, match=message):
-        vlmevalkit.read(job(KIT, tmp_path, "MMStar", judge="j"), [REPORT | change])
+        vlmevalkit.score(job(KIT, tmp_path, "MMStar", judge="j"), report, "MMStar")
 
 
 def test_the_configuration_of_lmms_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +188,13 @@ def test_what_lmms_eval_found(tmp_path: Path) -> None:
     row = {"alias": "mmstar", "math,none": 0.5, "average,none": 0.75, "average_stderr,none": 0.1}
     samples = [sample(k, "average", {"question_id": k, "score": k % 2}) for k in range(2)]
     left_by_lmms_eval(tmp_path, "mmstar", row, samples)
-    [score] = lmms_eval.collect(job(LMMS, tmp_path, "mmstar"))
-    assert score == Score("mmstar", "average", 0.75, {"mmstar/0": 0.0, "mmstar/1": 1.0})
+    asked = job(LMMS, tmp_path, "mmstar")
+    file = lmms_eval.collect(asked)
+    assert lmms_eval.score(asked, file, "mmstar") == Score(
+        "mmstar", "average", 0.75, {"mmstar/0": 0.0, "mmstar/1": 1.0}
+    )
     with pytest.raises(UserError, match="blink: lmms-eval gave no score"):
-        lmms_eval.collect(job(LMMS, tmp_path, "blink"))
+        lmms_eval.score(asked, file, "blink")
     with pytest.raises(UserError, match="left 0 files"):
         lmms_eval.collect(job(LMMS, tmp_path / "nowhere", "mmstar"))
 
@@ -197,8 +202,9 @@ def test_what_lmms_eval_found(tmp_path: Path) -> None:
 def test_failed_requests_of_lmms_eval_are_no_wrong_answers(tmp_path: Path) -> None:
     samples = [sample(0, "exact_match", 1.0), sample(1, "exact_match", 0.0, tokens=0)]
     left_by_lmms_eval(tmp_path, "ours", {"exact_match,yes-or-no": 0.5}, samples)
+    asked = job(LMMS, tmp_path, "ours")
     with pytest.raises(UserError, match="1 of 2 requests failed"):
-        lmms_eval.collect(job(LMMS, tmp_path, "ours"))
+        lmms_eval.score(asked, lmms_eval.collect(asked), "ours")
 
 
 def test_rows_are_paired_and_share_a_table_with_the_probes(tmp_path: Path) -> None:

@@ -44,8 +44,16 @@ def unpaired_to_json(name: str, label: str, own: OwnScore) -> JSON:
 
 def read_sheets(out: Path) -> list[JSON]:
     """What the suites left in a directory."""
-    there = (out / file for file in FILES.values())
-    return [json.loads(path.read_text(encoding="utf-8")) for path in there if path.is_file()]
+    return [sheet for suite in FILES if (sheet := read_sheet(out, suite)) is not None]
+
+
+def read_sheet(out: Path, suite: str) -> JSON | None:
+    """What one suite left in a directory; None if it left nothing."""
+    path = out / FILES[suite]
+    if not path.is_file():
+        return None
+    sheet: JSON = json.loads(path.read_text(encoding="utf-8"))
+    return sheet
 
 
 def check_models(out: Path, base: Weights, checkpoint: Weights) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate.harness.benchmarks import metric_of
-from vision_zero.evaluate.harness.job import Command, Job, Score
+from vision_zero.evaluate.harness.job import LOG, Command, Job, Score
 from vision_zero.runs.files import read_lines, write_atomic
 from vision_zero.types import JSON
 
@@ -45,34 +45,34 @@ def prepare(job: Job) -> Command:
     return Command(job.tool.command("lmms_eval", "--config", str(config)), settings)
 
 
-def collect(job: Job) -> list[Score]:
-    """The scores that a run left in `job.folder`.
-
-    Raises `UserError` if a task has none, or if requests failed: the tool would count them as wrong.
-    """
+def collect(job: Job) -> Path:
+    """The file of results that a run left. Raises `UserError` if there is not exactly one."""
     written = sorted(_output(job).rglob("*_results.json"))
     if len(written) != 1:
-        raise UserError(f"lmms-eval left {len(written)} files of results in {job.folder}, not 1; see the log there")
-    [found] = written
-    results = json.loads(found.read_text(encoding="utf-8"))
-    return [_score(job, found, results, name) for name in job.benchmarks]
+        raise UserError(
+            f"lmms-eval left {len(written)} files of results in {job.folder}, not 1; see {job.folder / LOG}"
+        )
+    return written[0]
 
 
-def _score(job: Job, found: Path, results: JSON, name: str) -> Score:
-    if name not in results["results"]:
-        raise UserError(f"{name}: lmms-eval gave no score; see the log in {job.folder}")
-    row = {key.partition(",")[0]: value for key, value in results["results"][name].items() if "," in key}
+def score(job: Job, file: Path, name: str) -> Score:
+    """The score of one task, by the file of results and those of its samples.
+
+    Raises `UserError` if there is none, or if requests failed: the tool counts them as wrong.
+    """
+    results, see = json.loads(file.read_text(encoding="utf-8")), f"see {job.folder / LOG}"
+    row = {key.partition(",")[0]: value for key, value in results["results"].get(name, {}).items() if "," in key}
     numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and "_stderr" not in key}
     if not numbers:
-        raise UserError(f"{name}: lmms-eval gave no score but {row or 'nothing'}; see the log in {job.folder}")
+        raise UserError(f"{name}: lmms-eval gave no score but {row or 'nothing'}; {see}")
     metric = metric_of(name, list(numbers))
     if metric not in numbers:
-        raise UserError(f"{name}: lmms-eval told {', '.join(numbers)}, but not {metric}")
+        raise UserError(f"{name}: lmms-eval told {', '.join(numbers)}, but not {metric}; {see}")
     parts = results["group_subtasks"].get(name) or [name]
-    samples = [line for part in parts for line in _samples(found, part)]
+    samples = [line for part in parts for line in _samples(file, part)]
     failed = sum(_failed(line) for line in samples)
     if failed:
-        raise UserError(f"{name}: {failed} of {len(samples)} requests failed; see the log in {job.folder}")
+        raise UserError(f"{name}: {failed} of {len(samples)} requests failed; {see}")
     return Score(name, metric, float(numbers[metric]), _answers(samples, metric))
 
 

@@ -17,7 +17,7 @@ from vision_zero.evaluate.harness.environment import Tool
 from vision_zero.evaluate.harness.job import LOG, Job, Score
 from vision_zero.evaluate.harness.probe_file import ProbeFile
 from vision_zero.evaluate.held_out import Row
-from vision_zero.evaluate.scoreboard import OwnScore, row_to_json, unpaired_to_json, write_sheet
+from vision_zero.evaluate.scoreboard import OwnScore, read_sheet, row_to_json, unpaired_to_json, write_sheet
 from vision_zero.evaluate.serving import Server, choose, served
 from vision_zero.evaluate.statistics import Counts, difference, rate
 from vision_zero.evaluate.weights import Weights
@@ -55,43 +55,54 @@ def run_suite(
 ) -> str:
     """Serve one model after the other, run the tool on each, and write the sheet and the table of `out`: the table.
 
-    What the tool reads and writes is in `out/SUITE/SIDE`, its words in `LOG` there. `make_probes` is called only
-    if the order has `probes`. Raises `UserError` before anything is served if the tool is not installed, if it does
-    not know a benchmark, or if `out` has a run of it already; afterwards if it fails, or if a request did.
+    What the tool reads and writes is in `out/SUITE/run-N/SIDE`, its words in `LOG` there. Rows of earlier runs of the
+    suite stay in its sheet, unless they are of the same benchmarks. `make_probes` is called only if the order has
+    `probes`. Raises `UserError` before anything is served if the tool is not installed, does not know a benchmark or
+    lacks a judge; if the tool fails; and, when the rest is written, if there is no sound score for some benchmark.
     """
     tool = environment.find(order.suite)
     names = benchmarks.resolve(order.benchmarks, tool, order.judge)
     if order.judge is not None and not os.environ.get("OPENAI_API_KEY"):
         raise UserError(f"--judge {order.judge}: set OPENAI_API_KEY (any word for a local server), and OPENAI_BASE_URL")
-    home = out.absolute() / order.suite
-    if home.exists():
-        raise UserError(f"{home} holds an earlier run: remove it, or choose another --out")
     server = choose(order.server)
     probes = make_probes() if benchmarks.PROBES in names else None
     names = tuple(probes.name if probes and name == benchmarks.PROBES else name for name in names)
-    sides = []
+    home = _new_folder(out.absolute() / order.suite)
+    sides: list[dict[str, Score | UserError]] = []
     for side, weights in zip(SIDES, (base, checkpoint), strict=True):
         folder = home / side
         say(f"{side} ({weights.version}): {_LABELS[order.suite]} on {', '.join(names)}; see {folder / LOG}")
-        folder.mkdir(parents=True)
+        folder.mkdir()
         port = _free_port()
         with served(weights, side, port=port, server=server, log=folder / "server.log"):
             url = f"http://127.0.0.1:{port}/v1"
             limit, at_once = order.max_tokens, REQUESTS[server]
             job = Job(tool, side, url, names, probes, folder, order.judge, limit, at_once)
             sides.append(_run(job))
-    rows = [_row(order.suite, probes, old, new) for old, new in zip(*sides, strict=True)]
-    sheet = {
-        "suite": order.suite,
+    rows, failures = [], []
+    for name in names:
+        old, new = (found[name] for found in sides)
+        if isinstance(old, Score) and isinstance(new, Score):
+            rows.append(_row(order.suite, probes, old, new))
+        failures += [
+            f"{side}: {found}" for side, found in zip(SIDES, (old, new), strict=True) if isinstance(found, UserError)
+        ]
+    sheet = read_sheet(out, order.suite) or {
         "base": base.version,
         "checkpoint": checkpoint.version,
-        "rows": rows,
-        "settings": _settings(order, tool, server, base, names),
+        "rows": [],
+        "runs": {},
     }
-    return write_sheet(out, order.suite, sheet)
+    sheet["rows"] = [row for row in sheet["rows"] if row["name"] not in names] + rows
+    sheet["runs"][home.name] = _settings(order, tool, server, base, names)
+    table = write_sheet(out, order.suite, sheet)
+    if failures:
+        raise UserError(f"{'; '.join(failures)}; {out / 'table.md'} has the other benchmarks")
+    return table
 
 
-def _run(job: Job) -> list[Score]:
+def _run(job: Job) -> dict[str, Score | UserError]:
+    """The score of each benchmark, or why there is none. Raises `UserError` if there is none of any."""
     module = _MODULES[job.tool.name]
     command = module.prepare(job)
     log = job.folder / LOG
@@ -102,8 +113,16 @@ def _run(job: Job) -> list[Score]:
         ).returncode
     if code:
         raise UserError(f"{job.tool.name} failed with exit status {code}: see {log}")
-    scores: list[Score] = module.collect(job)
-    return scores
+    left = module.collect(job)
+    found: dict[str, Score | UserError] = {}
+    for name in job.benchmarks:
+        try:
+            found[name] = module.score(job, left, name)
+        except UserError as e:
+            found[name] = e
+    if not any(isinstance(score, Score) for score in found.values()):
+        raise UserError("; ".join(map(str, found.values())))
+    return found
 
 
 def _row(suite: str, probes: ProbeFile | None, old: Score, new: Score) -> JSON:
@@ -153,6 +172,14 @@ def _md5(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _new_folder(home: Path) -> Path:
+    """Results of one run must not be taken for those of another."""
+    number = 1 + len(list(home.glob("run-*")))
+    folder = home / f"run-{number}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _free_port() -> int:

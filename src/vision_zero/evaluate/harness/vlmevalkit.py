@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from vision_zero.errors import UserError
@@ -75,36 +74,30 @@ def data_folder() -> Path:
     return folder
 
 
-def collect(job: Job) -> list[Score]:
-    """The scores that a run left in `job.folder`.
+def collect(job: Job) -> JSON:
+    """What VLMEvalKit reports of its run, by benchmark."""
+    report = ask(job.tool.name, job.tool.folder, "report", str(job.folder / job.model))["benchmarks"]
+    return {row["benchmark"]: row for row in report}
 
-    Raises `UserError` if a benchmark has none, or if requests or judgements failed: the tool would count them as wrong.
+
+def score(job: Job, report: JSON, name: str) -> Score:
+    """The score of one benchmark, by the report and by what else the tool left in `job.folder`.
+
+    A model that says nothing is to VLMEvalKit a request that failed; here that is a wrong answer as any other. Raises
+    `UserError` if there is no score, or if requests or judgements did fail: the tool counts them as wrong.
     """
-    folder = job.folder / job.model
-    return read(job, ask(job.tool.name, job.tool.folder, "report", str(folder))["benchmarks"])
-
-
-def read(job: Job, report: Sequence[JSON]) -> list[Score]:
-    """Scores by what VLMEvalKit reports of its run, and by what it left. Raises as `collect` does.
-
-    It takes a model that says nothing for a request that failed; those are wrong answers all the same.
-    """
-    told = {row["benchmark"]: row for row in report}
-    broken = _BROKEN.search((job.folder / LOG).read_text(encoding="utf-8", errors="replace"))
-    return [_score(job, name, told.get(name, {}), broken is not None) for name in job.benchmarks]
-
-
-def _score(job: Job, name: str, told: JSON, broken: bool) -> Score:
-    see = f"see {job.folder / LOG}"
-    silent, unjudged = told.get("infer_failed") or 0, (told.get("judge_failed") or 0) if job.judge else 0
-    if (silent and broken) or unjudged:
+    told, log = report.get(name, {}), job.folder / LOG
+    broken = _BROKEN.search(log.read_text(encoding="utf-8", errors="replace"))
+    failed = (told.get("infer_failed") or 0) if broken else 0
+    unjudged = (told.get("judge_failed") or 0) if job.judge else 0
+    if failed or unjudged:
         why = f" ({told['eval_error']})" if told["eval_error"] else ""
         of = told["infer_total"]
-        raise UserError(f"{name}: {silent} requests and {unjudged} judgements of {of} failed{why}; {see}")
+        raise UserError(f"{name}: {failed} requests and {unjudged} judgements of {of} failed{why}; see {log}")
     value = told.get("primary_metric_value")
     if value is None:
         why = told.get("eval_error") or told.get("skip_reason") or "it was never run"
-        raise UserError(f"{name}: VLMEvalKit gave no score ({why}); {see}")
+        raise UserError(f"{name}: VLMEvalKit gave no score ({why}); see {log}")
     metric = told["primary_metric"]
     if isinstance(value, dict):
         metric, value = next(iter(value.items()))
