@@ -256,9 +256,9 @@ def install_tool(
         Path | None, typer.Option(metavar="FILE", help="A Python 3.11 or 3.12.", show_default="this, or on the path")
     ] = None,
 ) -> None:
-    """Install a tool in an environment of its own, with all packages pinned: 2.4 GB on the disk with torch for CPUs.
+    """Install a tool in an environment of its own, with all packages pinned.
 
-    The environment is in the user's cache, or in the folder that VISION_ZERO_HARNESS names.
+    It takes 2.4 GB on the disk with a torch for CPUs, more with one for CUDA. The environment is in the user's cache, or in the folder that VISION_ZERO_HARNESS names.
     """
     from vision_zero.evaluate.harness import environment
 

@@ -68,8 +68,11 @@ def test_a_checkpoint_answers_about_a_picture_and_stops(monkeypatch: pytest.Monk
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_what_cannot_be_served_is_said() -> None:
+def test_what_cannot_be_served_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="without slashes"), served(find_weights("nano"), "a/b"):
+        raise AssertionError("served")
+    with pytest.raises(UserError, match="cannot be fetched from the Hub"), served(find_weights("no/such-model"), "a"):
         raise AssertionError("served")
     with pytest.raises(UserError, match="vLLM is not installed"), served(find_weights("nano"), "a", server="vllm"):
         raise AssertionError("served")

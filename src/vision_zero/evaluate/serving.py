@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import AutoProcessor, AutoTokenizer
 
@@ -42,32 +43,31 @@ def served(
     port: int = 8000,
     server: Server = "auto",
     log: Path | None = None,
+    dtype: str = "auto",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server that knows the model by `name`, wait until it answers, and stop it in the end.
 
     With LoRA base and adapter are merged into a temporary folder first. Pictures are seen under the model's
-    `max_pixels`. The server's words go to `log`, or where this process's do. Raises `UserError` if no server is
-    installed, if the port is taken, or if the server ends before it answers.
+    `max_pixels`, and weights are used as `dtype` ("auto": as they were saved). The server's words go to `log`, or where
+    this process's do. Raises `UserError` if no server is installed, if a Hub id cannot be fetched, if the port is
+    taken, or if the server ends before it answers.
     """
     chosen = choose(server)
     if "/" in name or not name:
         raise UserError(f"--name {name!r}: a name without slashes")
     with TemporaryDirectory(prefix="vision-zero-serve-") as temporary:
         home = Path(temporary)
-        folder = weights.folder
-        if folder is not None and files.adapter_folder(str(folder)) is not None:
+        folder = weights.folder or _fetched(weights.model.path)
+        if files.adapter_folder(str(folder)) is not None:
             load(weights.model).save(home / name, merged=True)
-        elif folder is not None:
+        else:
             _link(folder, home / name)
             if weights.model.max_pixels is not None:
                 _limit_pixels(home / name, weights.model.max_pixels)
-        elif chosen == "transformers":
-            raise UserError(f"{weights.model.path} is a Hub id: download it and give its folder")
-        model = str(home / name) if folder is not None else weights.model.path
         _check_free(host, port)
         with log.open("wb") if log is not None else nullcontext() as words:
             process = subprocess.Popen(
-                _command(chosen, model, name, host, port),
+                _command(chosen, home / name, name, host, port, dtype),
                 cwd=home,
                 env=_environment(home),
                 stdout=words,
@@ -83,6 +83,14 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a model of the Hub, in the Hub's cache."""
+    try:
+        return Path(snapshot_download(name))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{name} is no folder, and cannot be fetched from the Hub ({str(e).splitlines()[0]})") from e
 
 
 def _link(folder: Path, place: Path) -> None:
@@ -146,13 +154,21 @@ def choose(server: Server) -> Literal["vllm", "transformers"]:
     return "transformers"
 
 
-def _command(server: str, model: str, name: str, host: str, port: int) -> list[str]:
+def _command(server: str, model: Path, name: str, host: str, port: int, dtype: str) -> list[str]:
     # -P: the folder it runs in holds the model under any name, and must not be searched for modules
     python = [sys.executable, "-P", "-m"]
-    where = ["--host", host, "--port", str(port)]
+    rest = ["--host", host, "--port", str(port), "--dtype", dtype]
     if server == "vllm":
-        return [*python, "vllm.entrypoints.openai.api_server", "--model", model, "--served-model-name", name, *where]
-    return [*python, "transformers.cli.transformers", "serve", name, *where]
+        return [
+            *python,
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(model),
+            "--served-model-name",
+            name,
+            *rest,
+        ]
+    return [*python, "transformers.cli.transformers", "serve", name, *rest]
 
 
 def _environment(home: Path) -> dict[str, str]:

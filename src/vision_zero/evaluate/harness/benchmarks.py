@@ -75,7 +75,7 @@ def resolve(text: str, tool: Tool, judge: str | None) -> tuple[str, ...]:
         elif word in tool.benchmarks:
             found.append(word)
         else:
-            near = get_close_matches(word, [*(b.name for b in PUBLISHED), *tool.benchmarks], 3, 0.5)
+            near = get_close_matches(word, {*(b.name for b in PUBLISHED), *tool.benchmarks}, 3, 0.5)
             hint = f" (near: {', '.join(near)})" if near else ""
             raise UserError(f"--benchmarks: {tool.name} {tool.version} knows no benchmark {word!r}{hint}")
     return tuple(dict.fromkeys(found))

@@ -74,7 +74,7 @@ def run_suite(
         say(f"{side} ({weights.version}): {_LABELS[order.suite]} on {', '.join(names)}; see {folder / LOG}")
         folder.mkdir()
         port = _free_port()
-        with served(weights, side, port=port, server=server, log=folder / "server.log"):
+        with served(weights, side, port=port, server=server, log=folder / "server.log", dtype=weights.model.dtype):
             url = f"http://127.0.0.1:{port}/v1"
             limit, at_once = order.max_tokens, REQUESTS[server]
             job = Job(tool, side, url, names, probes, folder, order.judge, limit, at_once)
@@ -161,7 +161,7 @@ def _settings(order: Order, tool: Tool, server: str, base: Weights, names: Itera
         else None,
         "decoding": {"temperature": 0, "max_tokens": limit, "system": None},
         "pixels": {"max_pixels": base.model.max_pixels},
-        "server": {"name": server, "requests": REQUESTS[server], "dtype": "as saved"},
+        "server": {"name": server, "requests": REQUESTS[server], "dtype": base.model.dtype},
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }
