@@ -258,7 +258,8 @@ def install_tool(
 ) -> None:
     """Install a tool in an environment of its own, with all packages pinned.
 
-    It takes 2.4 GB on the disk with a torch for CPUs, more with one for CUDA. The environment is in the user's cache, or in the folder that VISION_ZERO_HARNESS names.
+    It takes 2.4 GB on the disk with a torch for CPUs, more with one for CUDA. The environment is in the
+    user's cache, or in the folder that VISION_ZERO_HARNESS names.
     """
     from vision_zero.evaluate.harness import environment
 
