@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from vision_zero.cli import app
 from vision_zero.config import load_config
 from vision_zero.errors import UserError
 from vision_zero.evaluate.exam import make_probes, sit
-from vision_zero.evaluate.harness import environment, suite
-from vision_zero.evaluate.harness.benchmarks import PUBLISHED
+from vision_zero.evaluate.harness import environment, suite, vlmevalkit
+from vision_zero.evaluate.harness.benchmarks import PUBLISHED, resolve
 from vision_zero.evaluate.harness.job import Job
 from vision_zero.evaluate.harness.probe_file import ProbeFile, probe_file
 from vision_zero.evaluate.probes import YES_NO, is_right
@@ -55,6 +56,36 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_tool_knows_every_published_benchmark_by_the_name_that_we_give_it(name: str) -> None:
     tool = environment.find(name)
     assert [b.name for b in PUBLISHED if not set(b.names(name)) <= tool.benchmarks.keys()] == []
+
+
+REACH = """
+import json, runpy, sys
+start = runpy.run_path(sys.argv[1])
+start["let_torchvision_load"]()
+from vlmeval.dataset.image_base import ImageBaseDataset
+from vlmeval.run import build_dataset_from_config
+class Reached(Exception): pass
+def reach(self, *rest): raise Reached(self.dataset_name)
+ImageBaseDataset.prepare_tsv = reach
+config, reached = json.load(open(sys.argv[2]))["data"], []
+for name in config:
+    try:
+        build_dataset_from_config(config, name)
+    except Reached as e:
+        reached.append(str(e))
+print("reached", json.dumps(reached))
+"""
+
+
+def test_vlmevalkit_builds_every_published_benchmark_from_our_configuration_up_to_its_data(tmp_path: Path) -> None:
+    tool = environment.find("vlmevalkit")
+    names = resolve("all", tool, "judge")
+    vlmevalkit.prepare(Job(tool, "base", "http://127.0.0.1:9/v1", names, None, tmp_path, "judge", None, 1))
+    python = environment.interpreter(tool.name, tool.folder)
+    command = [python, "-I", "-c", REACH, environment.START, tmp_path / "config.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.rpartition("reached ")[2]) == list(names)
 
 
 def test_the_metrics_that_we_read_are_those_that_lmms_eval_lists() -> None:
