@@ -8,8 +8,9 @@ from pathlib import Path
 
 import openai
 import pytest
+import torch
 
-from vision_zero.config import ModelConfig, load_config
+from vision_zero.config import LoraConfig, ModelConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.evaluate.serving import served
 from vision_zero.evaluate.weights import find_weights
@@ -33,12 +34,24 @@ PICTURE = open_pairs(load_config(RECIPE).pairs, 0, "held_out")[0].original
 QUESTIONS = ("a red cube ?\n", "a small metal sphere ?\n", "what is here ?\n")
 
 
-def our_answers() -> list[str]:
+def our_answers(model: ModelConfig) -> list[str]:
     """Greedy replies of the engine that plays games."""
-    vlm = load(ModelConfig(path="nano"), "cpu")
+    vlm = load(model, "cpu")
     prompts = [vlm.encode((Message("user", (PicturePart(PICTURE), TextPart(q))),)) for q in QUESTIONS]
     done = HfEngine(vlm, 8).generate([Request(p, (PICTURE,), 0, 40, 0.0) for p in prompts])
     return [vlm.decode(c.ids) for c in done]
+
+
+def ask(client: openai.OpenAI, model: str, question: str) -> str:
+    picture = f"data:image/png;base64,{base64.b64encode(PICTURE.data).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": question}]
+    reply = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": content}],  # type: ignore[list-item]
+        max_tokens=40,
+        temperature=0,
+    )
+    return (reply.choices[0].message.content or "").strip()
 
 
 @pytest.mark.slow
@@ -47,25 +60,32 @@ def test_a_checkpoint_answers_about_a_picture_and_stops(monkeypatch: pytest.Monk
     port = free_port()
     with served(find_weights("nano"), "tiny", port=port, server="transformers") as process:
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
-
-        def ask(question: str) -> str:
-            picture = f"data:image/png;base64,{base64.b64encode(PICTURE.data).decode()}"
-            content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": question}]
-            reply = client.chat.completions.create(
-                model="tiny",
-                messages=[{"role": "user", "content": content}],  # type: ignore[list-item]
-                max_tokens=40,
-                temperature=0,
-            )
-            return (reply.choices[0].message.content or "").strip()
-
-        assert [ask(question) for question in QUESTIONS] == our_answers()
+        assert [ask(client, "tiny", question) for question in QUESTIONS] == our_answers(ModelConfig(path="nano"))
         assert client.models.list().object == "list"
         with pytest.raises(UserError, match="cannot listen"), served(find_weights("nano"), "two", port=port):
             raise AssertionError("two servers on one port")
     assert process.returncode is not None
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.slow
+def test_an_adapter_is_served_merged_with_its_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    config = ModelConfig(path="nano", lora=LoraConfig(rank=4))
+    vlm = load(config, "cpu")
+    for name, parameter in vlm.trainable():
+        if "lora_B" in name:
+            draws = torch.Generator().manual_seed(parameter.numel())
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=draws)
+    vlm.save(tmp_path / "adapter")
+    weights, port = find_weights(str(tmp_path / "adapter")), free_port()
+    assert weights.model.lora == config.lora
+    expected = our_answers(weights.model)
+    assert expected != our_answers(ModelConfig(path="nano"))
+    with served(weights, "adapted", port=port, server="transformers", dtype="float32"):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        assert [ask(client, "adapted", question) for question in QUESTIONS] == expected
 
 
 def test_what_cannot_be_served_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

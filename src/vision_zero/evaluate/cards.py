@@ -56,7 +56,7 @@ def export_checkpoint(weights: Weights, out: Path, exam: Path | None = None) -> 
     adapter = unfinished / "adapter_config.json"
     if adapter.exists():
         tree = json.loads(adapter.read_text(encoding="utf-8"))
-        tree["base_model_name_or_path"] = _last_name(tree["base_model_name_or_path"])
+        tree["base_model_name_or_path"] = config["model"]["path"]
         adapter.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
     held_out = weights.run.path / "held_out.json"
     result = json.loads(held_out.read_text(encoding="utf-8")) if held_out.exists() else None

@@ -64,6 +64,7 @@ def served(
             _link(folder, home / name)
             if weights.model.max_pixels is not None:
                 _limit_pixels(home / name, weights.model.max_pixels)
+        _tell_template(home / name)
         _check_free(host, port)
         with log.open("wb") if log is not None else nullcontext() as words:
             process = subprocess.Popen(
@@ -94,19 +95,21 @@ def _fetched(name: str) -> Path:
 
 
 def _link(folder: Path, place: Path) -> None:
-    """The model under another path: the servers call a model as its path is called, seen from where they run.
-
-    Transformers' server cuts replies out of the text by a template, and takes that of ChatML for every model of
-    Qwen's types. A model that speaks otherwise gets its own, or prompts would come back as part of the reply.
-    """
+    """The model under another path: the servers call a model as its path is called, seen from where they run."""
     place.mkdir()
     for file in folder.iterdir():
         (place / file.name).symlink_to(file.resolve())
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+
+def _tell_template(place: Path) -> None:
+    """Transformers' server cuts replies out of the text by a template, and takes that of ChatML for every model of
+    Qwen's types. A model that speaks otherwise gets its own, or prompts would come back as part of the reply.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(place)
     opening = _opening(tokenizer)
     if opening == _CHATML or tokenizer.eos_token is None or getattr(tokenizer, "response_template", None) is not None:
         return
-    settings = folder / "tokenizer_config.json"
+    settings = place / "tokenizer_config.json"
     tree = json.loads(settings.read_text(encoding="utf-8"))
     content = {"close": tokenizer.eos_token, "content": "text"}
     tree["response_template"] = {
@@ -114,8 +117,9 @@ def _link(folder: Path, place: Path) -> None:
         "start_anchor": opening,
         "fields": {"content": content},
     }
-    (place / settings.name).unlink()
-    (place / settings.name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
+    # not through the link into the model's own folder
+    settings.unlink()
+    settings.write_text(json.dumps(tree, indent=2), encoding="utf-8")
 
 
 def _limit_pixels(place: Path, max_pixels: int) -> None:

@@ -6,8 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from vision_zero.config import ModelConfig
+from vision_zero.config import LoraConfig, ModelConfig
 from vision_zero.errors import UserError
 from vision_zero.models import files
 from vision_zero.runs import checkpoint
@@ -37,7 +38,8 @@ class Weights:
 
 def find_weights(text: str, like: ModelConfig | None = None) -> Weights:
     """The model that `text` names: RUN (its newest checkpoint), RUN@STEP, a checkpoint's folder, a model's
-    folder, a Hub id, or "nano". Checkpoints are loaded as their run did, others like `like`.
+    folder, a Hub id, or "nano". Checkpoints are loaded as their run did, others like `like`;
+    adapters as they tell themselves.
 
     Raises `UserError` for a run without such a checkpoint, and for a damaged one.
     """
@@ -66,6 +68,8 @@ def find_weights(text: str, like: ModelConfig | None = None) -> Weights:
     where = Path(files.resolve(text))
     if not where.is_dir():
         return Weights(model, text)
+    if model.lora is None and files.adapter_folder(text) is not None:
+        model = model.model_copy(update={"lora": _lora_of(where)})
     return Weights(model, f"{path.name}:{fingerprint(where)}")
 
 
@@ -82,6 +86,13 @@ def fingerprint(folder: Path) -> str:
         with file.open("rb") as data:
             digest.update(f"{file.name}:{hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _lora_of(adapter: Path) -> LoraConfig:
+    """What an adapter of no run tells of itself. The vision tower has none if training left it out."""
+    told = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    where: Any = "language" if told.get("exclude_modules") else "language+vision"
+    return LoraConfig(rank=told["r"], alpha=told["lora_alpha"], dropout=told["lora_dropout"], where=where)
 
 
 def _of_checkpoint(found: checkpoint.Checkpoint, store: RunStore) -> Weights:

@@ -42,7 +42,7 @@ def load(config: ModelConfig, device: torch.device | str | None = None) -> VLM:
     adapter = files.adapter_folder(config.path)
     if adapter and config.lora is None:
         raise UserError(f"{config.path} holds a LoRA adapter: set model.lora to the rank and alpha it was trained with")
-    path = files.base_of(adapter) if adapter else files.resolve(config.path)
+    path = files.resolve(files.base_of(adapter) if adapter else config.path)
     model_type = files.model_type(path)
     if model_type not in FAMILIES:
         raise UserError(
