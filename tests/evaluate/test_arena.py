@@ -138,6 +138,7 @@ class File:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.nbytes = len(data)
 
     def save(self, folder: Path) -> None:
         folder.mkdir()
@@ -152,7 +153,7 @@ def test_models_are_found_by_run_step_and_folder(config: RunConfig, tmp_path: Pa
     store = RunStore.create(tmp_path, config, tmp_path / "run")
     with pytest.raises(UserError, match="no checkpoint yet"):
         find_weights(str(store.path))
-    saved = [checkpoint.save(store.checkpoints, step, File(b"%d" % step), {}, keep=2) for step in (3, 7)]
+    saved = [checkpoint.save(store.checkpoints, step, File(b"%d" % step), {}) for step in (3, 7)]
     newest, third = find_weights(str(store.path)), find_weights(f"{store.path}@3")
     assert (newest.step, third.step) == (7, 3)
     assert newest.version != third.version

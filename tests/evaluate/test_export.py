@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     made.write_episodes(1, [game(0, step=1, votes=(2, 3, ABSTAIN))])
     for step in range(2):
         made.append_metrics(step, {"stage": "clue", "win/civilian": 0.25 + step / 2, "update/kl": 0.01})
-    checkpoint.save(made.checkpoints, 2, File(b"weights"), {}, keep=2)
+    checkpoint.save(made.checkpoints, 2, File(b"weights"), {})
     return made
 
 
