@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kills import command, differences, live, live_together, ranks
+from tests.kills import POISON, command, differences, live, live_together, ranks
+from vision_zero.runs.store import RunStore
 
 BY_SERVER = "{spy: 'api:m'}"
 SERVER = """
@@ -121,3 +122,23 @@ def test_who_keeps_the_others_waiting_and_where(tmp_path: Path) -> None:
     assert "players/api.py:" in second
     assert "Traceback" not in said
     assert "most recent call first" in (run / "processes" / "process-1.txt").read_text()
+
+
+@pytest.mark.slow
+def test_updates_that_are_not_finite_are_skipped_and_their_samples_kept(tmp_path: Path) -> None:
+    """Every loss of one of two processes is NaN: both skip one update, and stop after the second in a row."""
+    run = tmp_path / "run"
+    words = command(run, processes=2, update__minibatches=1, update__max_skipped=1)
+    first, second = ranks(2)
+    lives = live_together(run, words, [None, None], [first, {**second, POISON: "1"}])
+    assert [life.code for life in lives] == [2, 2]
+    said = lives[0].said
+    assert "2 updates in a row were skipped, more than update.max_skipped=1" in said
+    # of the games 0, 1 and 2, the second process has 1
+    assert "000001-0001 turn 0" in said
+    store = RunStore.open(run)
+    assert [line["update/skipped"] for line in store.read_metrics()] == [1, 1]
+    for step in (0, 1):
+        lines = [json.loads(line) for line in store.offending_path(step).read_text().splitlines()]
+        assert {line["episode"] for line in lines} == {f"{step:06d}-0001"}
+        assert all(line["ids"] and line["prompt"] and line["sampling_logprobs"] for line in lines)

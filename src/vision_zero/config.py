@@ -195,6 +195,8 @@ class UpdateConfig(Node):
     """Most tokens (padding included) in one forward; sets memory, not results."""
     pack: Literal["tree", "none"] = "tree"
     """`tree`: prefixes that samples of a game share are computed once. `none`: every sample apart. Same gradients."""
+    max_skipped: Annotated[int, Field(ge=0)] = 3
+    """An update whose loss or gradient is not finite is skipped; more of them in a row than this stop the run."""
     max_sampler_difference: Annotated[float, Field(gt=0)] = 0.5
     """Mean |log-prob of sampler minus trainer| above which the run stops."""
     importance_cap: Annotated[float, Field(ge=1)] | None = 2.0

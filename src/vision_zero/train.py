@@ -41,10 +41,13 @@ from vision_zero.runs.serialise import pictures_of
 from vision_zero.runs.store import RunStore
 from vision_zero.types import Episode, ImagePair, Role, Stage
 from vision_zero.update.sight import require_sight
+from vision_zero.update.tree import name as name_of
 from vision_zero.update.updater import Updater
 from vision_zero.watch import Watch
 from vision_zero.whereabouts import whereabouts
 
+SHOWN = 8
+"""Most samples named in a message."""
 FROZEN = "frozen"
 """Name of the player with the weights that training started from."""
 
@@ -189,6 +192,8 @@ class Trainer:
             "speed/games_per_second": len(episodes) / (played - began),
         }
         report.step(self.done, metrics, credited.episodes, [pair for _, pair in all_games])
+        if updated["skipped"]:
+            self._tell_of_skipped(report)
         self.done += 1
         self.policy.version = str(self.done)
 
@@ -262,6 +267,23 @@ class Trainer:
                 f"and are kept. When that is mended, go on with: vision-zero resume {self.store.path}"
             )
         return games
+
+    def _tell_of_skipped(self, report: Reporter | Silent) -> None:
+        """Keep the samples for which updates were skipped. Raises `UserError` if there were too many in a row."""
+        offending = gather(self.updater.offending)
+        names = sorted({name_of(sample) for sample in offending})
+        file = self.store.offending_path(self.done)
+        if self.accelerator.is_main_process:
+            self.store.write_offending(self.done, offending)
+        listed = f"{'; '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' * (len(names) > SHOWN)}"
+        told = f"the loss or the gradient was not finite at step {self.done}, samples: {listed} (see {file})"
+        row, most = self.updater.skipped_in_a_row, self.config.update.max_skipped
+        if row > most:
+            raise UserError(
+                f"{told}. {row} updates in a row were skipped, more than update.max_skipped={most}. Lower "
+                "update.learning_rate, or set model.dtype=float32 to see whether it is the precision"
+            )
+        report.note(f"update skipped: {told}")
 
     @contextmanager
     def _fixed_weights(self, frozen_plays: bool) -> Iterator[None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from tests.update.made_samples import as_sampled, game, games
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.update.sight import sight_check
+from vision_zero.update.tree import name
 from vision_zero.update.updater import Updater
 
 Make = Callable[..., tuple[VLM, Updater]]
@@ -145,15 +147,26 @@ def test_kl_is_to_the_frozen_start_also_with_lora(make: Make) -> None:
         assert (metrics["kl"] > 1e-3) == (step > 0)
 
 
-def test_a_sample_that_makes_the_loss_infinite_is_named(make: Make) -> None:
+def named(updater: Any) -> set[str]:
+    return {name(sample) for sample in updater.offending}
+
+
+def test_an_update_with_an_infinite_loss_is_skipped_and_counted(make: Make) -> None:
     vlm, updater = make(update=RATE | {"max_sampler_difference": 1e30})
     samples, pictures = game(vlm, "game-3")
     samples = as_sampled(updater, samples, pictures)
-    samples[1] = replace(samples[1], advantage=float("inf"))
+    poisoned = [replace(samples[0]), replace(samples[1], advantage=float("inf")), *samples[2:]]
     before = weights(vlm)
-    with pytest.raises(UserError, match=r"the loss is not finite at step 0.*game-3 turn 1 \(clue/civilian\)"):
-        updater.step(updater.prepare(samples, pictures), pictures)
-    assert all(torch.equal(before[n], w) for n, w in weights(vlm).items())
+    for row in (1, 2):
+        metrics = updater.step(updater.prepare(poisoned, pictures), pictures)
+        assert metrics["skipped"] == 1
+        assert updater.skipped_in_a_row == row
+        assert "game-3 turn 1 (clue/civilian)" in named(updater)
+        assert all(torch.equal(before[n], w) for n, w in weights(vlm).items())
+    assert updater.state_dict()["skipped_in_a_row"] == 2
+    metrics = updater.step(updater.prepare(samples, pictures), pictures)
+    assert (metrics["skipped"], updater.skipped_in_a_row, updater.offending) == (0, 0, ())
+    assert any(not torch.equal(before[n], w) for n, w in weights(vlm).items())
 
 
 def test_a_gradient_that_is_not_finite_is_traced_to_its_micro_batch(make: Make) -> None:
@@ -170,10 +183,33 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_micro_batch(make: Make) 
         return hidden
 
     vlm.forward_hidden = forward_hidden  # type: ignore[method-assign,assignment]
-    with pytest.raises(UserError, match=r"the gradient is not finite") as e:
-        updater.step(updater.prepare(samples, pictures), pictures)
-    assert "000000-0000 turn 0 (clue/spy)" in str(e.value)
-    assert "000000-0001" not in str(e.value)
+    before = weights(vlm)
+    metrics = updater.step(updater.prepare(samples, pictures), pictures)
+    assert metrics["skipped"] == 1
+    assert "000000-0000 turn 0 (clue/spy)" in named(updater)
+    assert not any("000000-0001" in text for text in named(updater))
+    assert all(torch.equal(before[n], w) for n, w in weights(vlm).items())
+
+
+@pytest.mark.parametrize("where", ["the policy", "the reference"])
+def test_memory_that_ends_is_told_with_what_to_lower(make: Make, where: str) -> None:
+    vlm, updater = make(update=RATE | {"tokens_per_batch": 128})
+    samples, pictures = games(vlm, 2)
+    samples = as_sampled(updater, samples, pictures)
+
+    def forward_hidden(*_: Any) -> torch.Tensor:
+        return torch.empty(2**52)
+
+    scored = updater.prepare(samples, pictures)
+    vlm.forward_hidden = forward_hidden  # type: ignore[method-assign,assignment]
+    with pytest.raises(UserError) as e:
+        updater.step(scored, pictures) if where == "the policy" else updater.score(scored, pictures)
+    doing = "an update" if where == "the policy" else "scoring"
+    assert re.match(
+        rf"out of memory in {doing} at step 0, on a micro-batch of \d+ x \d+ tokens \(\d+ samples\)", str(e.value)
+    )
+    assert "lower update.tokens_per_batch (it is 128), or set model.gradient_checkpointing=true" in str(e.value)
+    assert "tried to allocate" in str(e.value)
 
 
 def test_log_probs_that_do_not_match_their_ids_are_refused(make: Make) -> None:

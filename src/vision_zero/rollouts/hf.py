@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vision_zero.config import RolloutConfig
 from vision_zero.models.base import VLM
+from vision_zero.models.memory import memory_for
 from vision_zero.rollouts.columns import Columns, layers_of
 from vision_zero.rollouts.engine import Completion, Request, check
 from vision_zero.rollouts.reading import read
@@ -133,8 +134,18 @@ class HfEngine:
         with self._vlm.evaluating():
             for start in range(0, len(order), self._batch_size):
                 batch = order[start : start + self._batch_size]
-                done.update(zip(batch, self._complete([requests[i] for i in batch]), strict=True))
+                with self._memory([requests[i] for i in batch]):
+                    done.update(zip(batch, self._complete([requests[i] for i in batch]), strict=True))
         return [done[i] for i in range(len(requests))]
+
+    def _memory(self, requests: Sequence[Request]) -> AbstractContextManager[None]:
+        longest = max(len(r.prompt.ids) for r in requests)
+        budget = max(r.max_new_tokens for r in requests)
+        return memory_for(
+            f"play, on {len(requests)} completions of prompts of up to {longest} tokens and {budget} new ones",
+            f"lower rollouts.batch_size (it is {self._batch_size}), rollouts.tokens_per_read (it is "
+            f"{self._read_tokens}) or rollouts.trunk_cache_gib (it is {self._trunk_bytes / 2**30:g})",
+        )
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         vlm = self._vlm

@@ -23,6 +23,7 @@ from vision_zero.types import (
     PicturePart,
     Prompt,
     Role,
+    Sample,
     Seat,
     Stage,
     StopReason,
@@ -45,6 +46,20 @@ def from_float(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def sample_to_json(sample: Sample) -> JSON:
+    """A sample as plain data, numbers that are not finite as words."""
+    return {
+        "episode": sample.episode,
+        "turn": sample.turn,
+        "label": sample.label,
+        "advantage": None if sample.advantage is None else from_float(sample.advantage),
+        "prompt": list(sample.prompt.ids),
+        "pictures": list(sample.prompt.pictures),
+        "ids": list(sample.ids),
+        "sampling_logprobs": [from_float(p) for p in sample.sampling_logprobs],
+    }
 
 
 def to_float(value: Any) -> Any:

@@ -8,6 +8,7 @@
     ├── episodes/unfinished_000013.jsonl  only if a player was lost in that step: its games that had ended
     ├── images/<sha256>.png         every picture once, by the hash of its bytes (.jpg, .webp where they are such)
     ├── images/<sha256>.facts.json  what is known to be in the picture, if anything is
+    ├── offending/step_000012.jsonl only if updates of that step were skipped: the samples that made them so
     ├── checkpoints/                see `runs.checkpoint`
     ├── processes/                  what each of several processes does now, see `whereabouts`
     └── events/                     TensorBoard
@@ -40,9 +41,10 @@ from vision_zero.runs.serialise import (
     episode_to_json,
     from_float,
     pictures_of,
+    sample_to_json,
     to_float,
 )
-from vision_zero.types import JSON, Change, Episode, ImagePair, Picture
+from vision_zero.types import JSON, Change, Episode, ImagePair, Picture, Sample
 
 Metrics = Mapping[str, float | int | str]
 """Flat names to numbers or words. Example: `{"stage": "clue", "win/civilian": 0.4, "seconds/play": 3.1}`"""
@@ -182,6 +184,16 @@ class RunStore:
         """What `keep_unfinished` stored, by id; nothing if the step was not left unfinished."""
         stored = [episode_from_json(tree, self.picture) for tree in read_lines(self._unfinished_path(step))]
         return {episode.id: episode for episode in stored}
+
+    def offending_path(self, step: int) -> Path:
+        """Where samples for which updates of a step were skipped lie."""
+        return self.path / "offending" / f"step_{step:06d}.jsonl"
+
+    def write_offending(self, step: int, samples: Sequence[Sample]) -> None:
+        """Store samples whose loss or gradient is not finite, one a line."""
+        path = self.offending_path(step)
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, "".join(dumps(sample_to_json(sample)) + "\n" for sample in samples).encode())
 
     def _write_games(self, path: Path, episodes: Sequence[Episode], pairs: Iterable[ImagePair]) -> None:
         changes = {p.id: p.changes for p in pairs}

@@ -6,10 +6,11 @@ sums with global normalisers, and gradients are summed over processes, by a layo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from accelerate.utils import gather_object
 from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
+from vision_zero.models.memory import memory_for
 from vision_zero.seeds import derive_seed
 from vision_zero.types import Picture, Sample
 from vision_zero.update.loss import Terms, objective, token_weights
@@ -27,10 +29,7 @@ from vision_zero.update.parallel import make_parallel
 from vision_zero.update.samples import Scored, flatten
 from vision_zero.update.scorer import Scorer
 from vision_zero.update.tally import Clock, Tally, TokenFigures
-from vision_zero.update.tree import MicroBatch, Tree, build_trees, collate, name, plan
-
-SHOWN = 8
-"""Most samples named in an error message."""
+from vision_zero.update.tree import MicroBatch, Tree, build_trees, collate, plan
 
 
 class Updater:
@@ -41,6 +40,10 @@ class Updater:
 
     def __init__(self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int) -> None:
         self.steps = 0
+        self.skipped_in_a_row = 0
+        """Updates that were skipped since the last one that was not."""
+        self.offending: tuple[Sample, ...] = ()
+        """Samples of this process for which updates of the last step were skipped."""
         self._vlm = vlm
         self._config = config
         self._accelerator = accelerator
@@ -89,24 +92,34 @@ class Updater:
         """Train on the samples, at `rate_factor` times the scheduled learning rate, and return the metrics, equal
         on every process.
 
-        Raises `UserError` if the sampler's log-probs are not the trainer's, or if a loss or a gradient is
-        not finite, naming the samples that made it so; the weights are then as they were before that update.
+        An update whose loss or gradient is not finite is skipped on all processes, and counted; `offending` are
+        then the samples that made it so. Raises `UserError` if the sampler's log-probs are not the trainer's, or if
+        memory ends; the weights are then as they were before that update.
         """
         update = self._config.update
         rate = rate_factor * learning_rate(self.steps, self._total_steps, update)
         tally, clock, figures = Tally(), Clock(scored.seconds), TokenFigures(len(scored.sampling), self._device)
         cuda = [self._device] if self._device.type == "cuda" else []
         filler = self._filler(scored, pictures) if self._parallel.even else None
+        skipped, offending = 0, set[int]()
         with torch.random.fork_rng(cuda), self._parallel.training():
             # Only dropout draws from the global generator.
             torch.manual_seed(derive_seed(self._config.seed, "dropout", self.steps, self._accelerator.process_index))
             for epoch in range(update.epochs):
                 for trees in self._minibatches(scored.trees, epoch):
-                    norm, loss = self._update(scored, trees, pictures, rate, figures, clock, filler)
+                    norm, loss, bad = self._update(scored, trees, pictures, rate, figures, clock, filler)
+                    if norm is None:
+                        skipped += 1
+                        self.skipped_in_a_row += 1
+                        offending |= bad
+                        continue
+                    self.skipped_in_a_row = 0
                     tally.mean("gradient_norm", norm)
                     tally.total("loss", loss / (update.epochs * update.minibatches))
             self._parallel.scorer.eval()
         self.steps += 1
+        self.offending = tuple(scored.samples[i] for i in sorted(offending))
+        tally.peak("skipped", torch.tensor(float(skipped)))
         figures.report(tally, [s.label for s in scored.samples], scored.owner)
         tally.total("tokens/packed", sum(len(t) for t in scored.trees))
         tally.total("tokens/unpacked", sum(t.unpacked for t in scored.trees))
@@ -144,12 +157,14 @@ class Updater:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the model's weights: steps taken, moments, masters. All processes call it."""
-        return {"steps": self.steps, "optimizer": self._parallel.state_dict()}
+        optimizer = self._parallel.state_dict()
+        return {"steps": self.steps, "skipped_in_a_row": self.skipped_in_a_row, "optimizer": optimizer}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Load the weights into the model first."""
         self._parallel.load_state_dict(state["optimizer"])
         self.steps = int(state["steps"])
+        self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))  # checkpoints of before have none
 
     @property
     def _device(self) -> torch.device:
@@ -191,7 +206,8 @@ class Updater:
         scorer.eval()
         flat = torch.empty_like(scored.sampling)
         for batch in self._batches(scored, scored.trees):
-            flat[batch.tokens] = scorer(batch, pictures)[0]
+            with self._memory("scoring", batch):
+                flat[batch.tokens] = scorer(batch, pictures)[0]
         return flat
 
     def _minibatches(self, trees: Sequence[Tree], epoch: int) -> list[list[Tree]]:
@@ -212,22 +228,26 @@ class Updater:
         figures: TokenFigures,
         clock: Clock,
         filler: MicroBatch | None,
-    ) -> tuple[torch.Tensor, float]:
-        """One optimizer step on `trees`: norm () of its gradient before clipping, this process's part of the loss."""
+    ) -> tuple[torch.Tensor | None, float, set[int]]:
+        """One optimizer step on `trees`: norm () of its gradient before clipping, this process's part of the loss.
+
+        None instead of the norm if the step was skipped, on all processes; then also the samples that made it so.
+        """
         self._parallel.clear()
         weights = self._weights(scored, trees)
         differences = [torch.empty(0, device=self._device)]
-        loss = 0.0
+        loss, bad = 0.0, set[int]()
         for batch, last in self._rounds(scored, trees):
             if batch is None:
                 self._parallel.backward(self._nothing(filler, pictures), last)
                 continue
-            with clock("forward"):
+            with clock("forward"), self._memory("an update", batch):
                 terms, logprobs, entropies = self._forward(scored, batch, pictures, weights)
             if not terms.loss.isfinite():
-                bad = scored.owner[batch.tokens[~(logprobs.isfinite() & terms.ratio.isfinite())]]
-                self._refuse("loss", scored, set(bad.tolist()) or batch.samples)
-            with clock("backward"):
+                tokens = batch.tokens[~(logprobs.isfinite() & terms.ratio.isfinite())]
+                bad |= set(scored.owner[tokens].tolist() or batch.samples)
+            # also of a loss that is not finite: the other processes are to hear of it
+            with clock("backward"), self._memory("an update", batch):
                 self._parallel.backward(terms.loss, last)
             loss += float(terms.loss.detach())
             old = logprobs if scored.old is None else scored.old[batch.tokens]
@@ -242,14 +262,17 @@ class Updater:
                 importance_truncated=terms.truncated,
                 **({} if terms.kl is None else {"kl": terms.kl}),
             )
+        with clock("optimizer"):
+            self._parallel.synchronise()
+        broken = int(self._accelerator.reduce(torch.tensor(len(bad), device=self._device), reduction="sum"))
+        if broken or not self._parallel.finite():
+            bad |= set() if broken else set(self._culprits(scored, trees, pictures, weights, filler))
+            self._parallel.clear()
+            return None, loss, bad
         if scored.old is None:
             self._compare(torch.cat(differences))
         with clock("optimizer"):
-            self._parallel.synchronise()
-            if not self._parallel.finite():
-                self._refuse("gradient", scored, self._culprits(scored, trees, pictures, weights, filler))
-            norm = self._parallel.step(rate)
-        return norm, loss
+            return self._parallel.step(rate), loss, bad
 
     def _forward(
         self,
@@ -294,6 +317,8 @@ class Updater:
 
     def _compare(self, differences: torch.Tensor) -> None:
         """Refuse to train when sampler and trainer are not the same distribution. All processes take part."""
+        # what is not finite has its update skipped, which is another matter
+        differences = differences[differences.isfinite()]
         sums = torch.stack([differences.sum(), torch.tensor(len(differences), device=self._device)])
         total, count = self._accelerator.reduce(sums, reduction="sum").tolist()
         bound = self._config.update.max_sampler_difference
@@ -326,11 +351,11 @@ class Updater:
         self._parallel.clear()
         return bad
 
-    def _refuse(self, what: str, scored: Scored, culprits: Collection[int]) -> NoReturn:
-        names = [name(scored.samples[i]) for i in sorted(culprits)]
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise UserError(
-            f"the {what} is not finite at step {self.steps}; samples of this process: "
-            f"{'; '.join(names[:SHOWN]) or 'none (another process has them)'}{more}. Lower update.learning_rate, or "
-            "set model.dtype=float32 to see whether it is the precision"
+    def _memory(self, what: str, batch: MicroBatch) -> AbstractContextManager[None]:
+        rows, tokens = batch.ids.shape
+        limit, checkpointing = self._config.update.tokens_per_batch, self._config.model.gradient_checkpointing
+        also = "" if checkpointing else ", or set model.gradient_checkpointing=true"
+        return memory_for(
+            f"{what} at step {self.steps}, on a micro-batch of {rows} x {tokens} tokens ({len(batch.samples)} samples)",
+            f"lower update.tokens_per_batch (it is {limit}){also}",
         )
