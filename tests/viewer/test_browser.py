@@ -107,7 +107,7 @@ def test_runs_are_compared(page: Page) -> None:
     compare.click()
     page.until(lambda: page.all(".chart"))
     assert page.place() == "/first?with=second"
-    assert page.texts(".differences .legend span") == ["first", "second"]
+    assert page.texts(".differences thead th") == ["", "first", "second"]
     chart = "[data-title='Sampler and trainer: difference of log-probs']"
     assert page.texts(f"{chart} .legend span") == ["mean"]
     assert [line.get_attribute("data-label") for line in page.all(f"{chart} .line[data-label]")] == [

@@ -173,11 +173,10 @@ function differences(runs) {
   const settings = runs.map((run) => new Map(leaves(run.info.config)));
   const keys = [...new Set(settings.flatMap((s) => [...s.keys()]))].filter((key) => new Set(settings.map((s) => s.get(key))).size > 1);
   return el("section", { class: "card differences" },
-    el("p", { class: "legend" }, runs.map((run, k) => el("span", {}, swatch({ tone: k }), spoken(run.name)))),
     el("h2", {}, "Settings that differ"),
     keys.length
       ? el("div", { class: "scroll" }, el("table", {},
         el("thead", {}, el("tr", {}, el("th", {}), runs.map((run, k) => el("th", {}, swatch({ tone: k }), spoken(run.name))))),
         el("tbody", {}, keys.map((key) => el("tr", {}, el("th", {}, spoken(key)), settings.map((s) => el("td", {}, spoken(s.get(key) ?? "–"))))))))
-      : el("p", { class: "note" }, "none"));
+      : el("p", { class: "legend" }, "none: ", runs.map((run, k) => el("span", {}, swatch({ tone: k }), spoken(run.name)))));
 }
