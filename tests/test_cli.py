@@ -120,7 +120,7 @@ def test_scripted_players_play_a_game_that_is_printed_as_it_goes() -> None:
     assert out.partition("pictures:")[0] == again.partition("pictures:")[0]
 
 
-def test_a_person_on_a_seat_sees_no_role_until_the_end(tmp_path: Path) -> None:
+def test_a_person_on_a_seat_sees_no_role_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "a green cube .\n" * 2 + "1\n"
     table = ["play", NANO, "--civilians", "honest", "--spies", "vague", "--seat", "2=human", "--out", tmp_path / "kept"]
     code, out, _ = run(*table, "--seed", "5", input=said)
@@ -140,6 +140,11 @@ def test_a_person_on_a_seat_sees_no_role_until_the_end(tmp_path: Path) -> None:
     code, _, err = run(*table, "--set", "game.rounds=1", input=said)
     assert code == 2
     assert "holds games with other settings" in err
+    # without --out the games of each setting find a place of their own
+    monkeypatch.chdir(tmp_path)
+    for rounds, kept in ((2, "people-nano"), (1, "people-nano-2"), (2, "people-nano")):
+        out = run(*table[:-2], "--set", f"game.rounds={rounds}", input=said)[1]
+        assert f"kept in runs/{kept}:" in out
 
 
 def test_input_that_ends_is_said_clearly(tmp_path: Path) -> None:

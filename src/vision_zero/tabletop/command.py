@@ -45,7 +45,7 @@ def play(
         typer.Option(
             metavar="DIR",
             help="Where games with people are kept: new, or of the same settings.",
-            show_default="runs/people-NAME",
+            show_default="runs/people-NAME, -2 for other settings",
         ),
     ] = None,
     host: Host = "127.0.0.1",
@@ -141,14 +141,20 @@ def _serve(
 
 
 def _people(config: RunConfig, out: Path | None) -> RunStore:
-    """The run directory of games with people: a new one, or the one to go on with."""
+    """The run directory of games with people: the one to go on with, or a new one. Raises `UserError` if `out` holds
+    games with other settings."""
+    from itertools import count
+
     from vision_zero.runs.store import RunStore
 
     config = config.model_copy(update={"name": f"people-{config.name}", "games_per_step": 1})
-    path = out or Path("runs") / config.name
-    if not (path / "run.json").is_file():
-        return RunStore.create(path.parent, config, path)
-    store = RunStore.open(path)
-    if store.config != config:
-        raise UserError(f"{path} holds games with other settings (its recipe.yaml): choose another --out")
-    return store
+    for number in count(1):
+        path = out or Path("runs") / (config.name if number == 1 else f"{config.name}-{number}")
+        if not (path / "run.json").is_file():
+            return RunStore.create(path.parent, config, path)
+        store = RunStore.open(path)
+        if store.config == config:
+            return store
+        if out is not None:
+            raise UserError(f"{path} holds games with other settings (its recipe.yaml): choose another --out")
+    raise AssertionError("there is always another number")
