@@ -55,3 +55,15 @@ def test_pictures_without_facts_and_words_are_refused() -> None:
     charts = load_config(RECIPE, ["pairs={kind: charts, count: 20, width: 240, height: 160}"])
     with pytest.raises(UserError, match="no words to ask about charts"):
         make_probes(charts, 2)
+
+
+def test_families_asked_of_one_pair_alone_are_left_out() -> None:
+    charts = load_config(RECIPE.with_name("nano_charts.yaml"), ["game.wording=full"])
+    for pairs in range(2, 12):
+        asked = make_probes(charts, pairs)
+        pairs_of = {f: {p.pair for p in asked.probes if p.family == f} for f in ("value", "extremum", "trend")}
+        assert all(len(found) != 1 for found in pairs_of.values())
+        assert all(bool(found) != (family in asked.left_out) for family, found in pairs_of.items())
+        if any("one pair alone" in why for why in asked.left_out.values()):
+            return
+    raise AssertionError("no number of pairs showed it")

@@ -76,9 +76,15 @@ def make_probes(config: RunConfig, pairs: int) -> ProbeSet:
                 "use pairs.kind=clevr or charts, or a folder made by `vision-zero pairs make`"
             )
         probes += made
-    if len({p.pair for p in probes}) < 2:
+    left_out = _left_out(kind, wording, probes)
+    for family in {p.family: None for p in probes}:
+        if len({p.pair for p in probes if p.family == family}) < 2:
+            # no difference has an interval then
+            probes = [p for p in probes if p.family != family]
+            left_out[family] = "one pair alone allows such a question: raise --pairs"
+    if not probes:
         raise UserError(f"{pairs} pairs gave too few probes to compare anything: raise --pairs")
-    return ProbeSet(tuple(probes), _left_out(kind, wording, probes))
+    return ProbeSet(tuple(probes), left_out)
 
 
 def sit(config: RunConfig, weights: Weights, probes: Sequence[Probe]) -> list[Reply]:
