@@ -28,6 +28,14 @@ class _Kind(StrEnum):
     PHOTOS = "photos"
 
 
+_OPTIONS = {
+    _Kind.CLEVR: ("count", "width", "height", "renderer", "assets"),
+    _Kind.CHARTS: ("count", "width", "height"),
+    _Kind.PHOTOS: ("path",),
+}
+"""Settings that have an option of their own, by what they are for."""
+
+
 class _Renderer(StrEnum):
     NUMPY = "numpy"
     BLENDER = "blender"
@@ -80,6 +88,11 @@ def make(
     drawn_by = renderer.value if renderer else None
     given: dict[str, object] = {"count": count, "width": width, "height": height, "path": photos}
     given |= {"renderer": drawn_by, "assets": assets}
+    for name, value in given.items():
+        if value is not None and name not in _OPTIONS[kind]:
+            raise UserError(f"{_said(name)} means nothing for {kind}, which takes {_said(*_OPTIONS[kind])}")
+    if kind is _Kind.PHOTOS and photos is None and not any(o.startswith("pairs.path=") for o in overrides or []):
+        raise UserError("which photos? Name their folder with --photos")
     settings = [f"pairs.kind={kind.value}", *(f"pairs.{k}={v}" for k, v in given.items() if v is not None)]
     config = load_config(None, [*settings, *(overrides or [])]).pairs
     with progress(kind.value) as bar:
@@ -175,6 +188,10 @@ def check_blender(venv: Venv = None) -> None:
 
     target = venv or environment.folder()
     typer.echo(f"Blender {environment.check(target)} works in {target}")
+
+
+def _said(*settings: str) -> str:
+    return ", ".join(f"--{'photos' if name == 'path' else name}" for name in settings)
 
 
 def _pictures(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from random import Random
 from statistics import linear_regression
@@ -17,10 +18,11 @@ from vision_zero.pairs.charts.chart import Axis, Chart
 from vision_zero.pairs.charts.compose import chart_from_table, compose
 from vision_zero.pairs.charts.edits import change_values, roughness, unremarkable, whole_of
 from vision_zero.pairs.charts.layout import is_clear, lay_out
-from vision_zero.pairs.charts.source import read_table
+from vision_zero.pairs.charts.source import ChartsSource
 from vision_zero.pairs.charts.styles import DARK_PALETTES, PALETTES, THEMES, look
 from vision_zero.pairs.charts.synthetic import make_table
 from vision_zero.pairs.charts.tables import Table, Unit, suitable_kinds, table_from_cells
+from vision_zero.pairs.folder import is_held_out
 
 RISING = [[10.0, 24.0, 38.0, 55.0, 61.0, 80.0]]
 
@@ -298,9 +300,38 @@ def test_a_folder_of_tables_becomes_charts(tmp_path: Path) -> None:
     for file in tmp_path.glob("two*.csv"):
         file.write_text(file.read_text(encoding="utf-8-sig").replace("Oslo", "Rome"))
     assert open_pairs(config, 0, "train").fingerprint != fingerprint
-    (tmp_path / "latin.csv").write_bytes("City,x\nMálaga,3\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin\.csv is not a CSV file in UTF-8"):
-        read_table(tmp_path / "latin.csv")
+
+
+def test_tables_of_which_no_chart_can_be_made_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "Oslo,1\nLima,5\nCairo,3\nQuito,8\n"
+    reasons = {"latin": "is not a CSV table in UTF-8", "semicolons": "has not four rows", "empty": "is empty"}
+    reasons["negative"] = "suits none of the kinds"
+    data = {
+        "latin": "City,x\nMálaga,3\n".encode("latin-1"),
+        "semicolons": f"City,x\n{rows}".replace(",", ";").encode(),
+        "empty": b"",
+        "negative": f"City,x\n{rows}".replace(",1", ",-1").encode(),
+    }
+    # all by names of the training split
+    files = {name: next(f for i in count() if not is_held_out(f := f"{name}{i}.csv")) for name in (*data, "good")}
+    for name, text in data.items():
+        (tmp_path / files[name]).write_bytes(text)
+    config = ChartPairs(kind="charts", count=2, tables=tmp_path, charts=("bar",))
+    with pytest.raises(UserError, match="no chart can be made of any table"):
+        open_pairs(config, 0, "train")
+    (tmp_path / files["good"]).write_text(f"City,x\n{rows}")
+    source = open_pairs(config, 0, "train")
+    assert isinstance(source, ChartsSource)
+    named = {Path(p.file).name: p.reason for p in source.problems}
+    assert named.keys() == {files[name] for name in data}
+    assert all(reason in named[files[name]] for name, reason in reasons.items())
+    assert files["latin"] in caplog.text
+    assert source[1].modified is not None
+
+
+def test_series_that_would_not_be_seen_beside_others_are_not_drawn_with_them() -> None:
+    made = table([[1200, 2300, 900, 400], [10, 20, 30, 40]])
+    assert suitable_kinds(made) == ("table",)
 
 
 def test_one_table_one_chart() -> None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -83,5 +83,11 @@ def _size(pair: ImagePair) -> int:
 
 
 def _make_one(kind: Any, config: Any, seed: int, split: Split, index: int) -> ImagePair:
-    pair: ImagePair = kind(config, seed, split)[index]
+    pair: ImagePair = _source(kind, config, seed, split)[index]
     return pair
+
+
+@lru_cache(maxsize=1)
+def _source(kind: Any, config: Any, seed: int, split: Split) -> MadeSource:
+    source: MadeSource = kind(config, seed, split)
+    return source

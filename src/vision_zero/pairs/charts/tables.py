@@ -125,7 +125,8 @@ def suitable_kinds(table: Table) -> tuple[str, ...]:
         # thin slices cannot be told apart, nor their names be written
         if table.whole and rows <= 7 and min(flat) >= 0.03 * sum(flat):
             kinds += ["pie", "donut"]
-    else:
+    # next to what is twenty times as large nothing is seen
+    elif min(map(max, table.values)) >= 0.05 * max(flat):
         if positive and series <= 4 and rows * series <= 24:
             kinds.append("grouped_bar")
         if positive and (table.additive or table.whole):

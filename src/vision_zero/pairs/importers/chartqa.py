@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,8 +12,8 @@ from typing import Literal
 from vision_zero.config import ChartPairs
 from vision_zero.errors import UserError
 from vision_zero.pairs.charts.compose import chart_from_table, pictures_of
+from vision_zero.pairs.charts.source import read_cells, read_table
 from vision_zero.pairs.charts.styles import Font, find_font
-from vision_zero.pairs.charts.tables import Table, table_from_cells
 from vision_zero.pairs.importers import Reader
 from vision_zero.pairs.reading import BadFile, Problem, read_bytes, read_picture
 from vision_zero.seeds import derive_seed
@@ -68,8 +67,7 @@ def _each(parts: Sequence[Path], pattern: str, read: Callable[[Path, Path], Imag
 
 
 def _drawn(part: Path, file: Path, seed: int, config: ChartPairs, fonts: Sequence[Font]) -> ImagePair:
-    data = read_bytes(part, f"tables/{file.name}")
-    table = _table(file, data)
+    data, table = read_bytes(part, f"tables/{file.name}"), read_table(file, config.charts)
     title, kinds = _annotation(part, file.stem)
     if title:
         table = replace(table, title=title)
@@ -87,7 +85,7 @@ def _drawn(part: Path, file: Path, seed: int, config: ChartPairs, fonts: Sequenc
 def _as_it_is(part: Path, file: Path) -> ImagePair:
     table, facts = part / "tables" / f"{file.stem}.csv", None
     if table.exists():
-        facts = {"cells": _cells(table, read_bytes(part, f"tables/{table.name}"))}
+        facts = {"cells": read_cells(table)}
     picture = read_picture(part, f"png/{file.name}", facts).picture
     return ImagePair(f"{part.name}-{file.stem}", picture, None, (), SOURCE)
 
@@ -98,20 +96,6 @@ def _parts(path: Path, parts: Sequence[Part], holding: str) -> list[Path]:
         if found:
             return found
     raise UserError(f"{path} has no {'/'.join(parts)} folder with {holding} in it: is it ChartQA's?")
-
-
-def _cells(file: Path, data: bytes) -> list[list[str]]:
-    try:
-        return list(csv.reader(data.decode("utf-8-sig").splitlines()))
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise BadFile(file, f"is not a CSV table in UTF-8 ({e})") from e
-
-
-def _table(file: Path, data: bytes) -> Table:
-    table = table_from_cells(_cells(file, data))
-    if table is None:
-        raise BadFile(file, "has not four rows with different names and a column of numbers: no chart for a game")
-    return table
 
 
 def _annotation(part: Path, name: str) -> tuple[str, tuple[str, ...]]:
