@@ -1,6 +1,7 @@
 """Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N] [--workers N]`.
 
-With `--photos DIR`, photos too: each is edited once, by one process, whatever the number of pairs.
+With `--photos DIR`, photos too: each is edited once, by one process, whatever the number of pairs. With `--blender N`,
+N pairs by Blender too, its start included.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from vision_zero.config import ChartPairs, ClevrPairs, PhotoPairs
 from vision_zero.pairs import open_pairs
+from vision_zero.pairs.clevr.blender.client import blender
 from vision_zero.pairs.made import MadeSource
 from vision_zero.types import ImagePair
 
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--workers", type=int, default=1, help="processes; 1: this one")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of photos to edit")
+    parser.add_argument("--blender", type=int, metavar="N", help="pairs drawn by Blender, which must be installed")
     options = parser.parse_args()
     print(f"{'set':<16} {'pairs':>6} {'pairs/s':>8} {'CPU s/pair':>11} {'kB/pair':>8}")
     for name, config in SETS.items():
@@ -54,6 +57,12 @@ def main() -> None:
         photos = open_pairs(PhotoPairs(kind="photos", path=options.photos), 0, "train")
         pairs = [photos[i] for i in range(len(photos))]
         report("photos 480", pairs, time.perf_counter() - wall, cpu_seconds() - cpu)
+    if options.blender:
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        drawn = open_pairs(ClevrPairs(renderer="blender"), 0, "train", as_files=True)
+        pairs = [drawn[i] for i in range(options.blender)]
+        blender(None).close()  # the time of a child is known when it has ended
+        report("blender 320x240", pairs, time.perf_counter() - wall, cpu_seconds() - cpu)
 
 
 def report(name: str, pairs: Sequence[ImagePair], wall: float, cpu: float) -> None:

@@ -30,9 +30,11 @@ _PROGRAM = Path(__file__).with_name("render.py")
 
 
 @cache
-def blender(assets: Path | None = None) -> Blender:
-    """This process's Blender, started at the first call. Raises `UserError` if it is not installed, and without assets
-    where they are said to be (None: those of our own)."""
+def blender(assets: Path | None) -> Blender:
+    """This process's Blender, started at the first call, with objects of our own or a clone of CLEVR's generator.
+
+    Raises `UserError` if it is not installed, or the clone is not whole.
+    """
     return Blender(environment.folder(), assets)
 
 
