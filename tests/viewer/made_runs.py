@@ -109,6 +109,8 @@ def add_step(store: RunStore, step: int, games: int = 4, switch_after: int = 1) 
         "seconds/play": 2.0,
         "seconds/step": 3.5,
     }
+    if step:
+        metrics["alarm/copied"] = f"{step}0% of the clues <i>repeat</i> an earlier one"
     if step == switch_after:
         metrics["stage/switch"] = f"decision -> clue after step {step + 1}: forced <i>in a test</i>"
     store.append_metrics(step, metrics)

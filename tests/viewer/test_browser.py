@@ -64,7 +64,7 @@ def test_a_run_at_a_glance(page: Page) -> None:
         "Decision accuracy",
     }
     assert "Where the seconds of a step went" in titles
-    assert page.texts(".switches li") == ["step 1 decision -> clue after step 2: forced <i>in a test</i>"]
+    assert page.texts(".timeline li") == ["step 1 decision -> clue after step 2: forced <i>in a test</i>"]
     assert [t.partition(":")[0] for t in page.texts("[data-title='Decision accuracy'] .level-name")] == [
         "enough, from decisions to clues",
         "too low, from clues to decisions",
@@ -73,6 +73,7 @@ def test_a_run_at_a_glance(page: Page) -> None:
     # a hole where the figure was no number: two lone points instead of a line
     assert len(page.all("[data-title^='KL'] circle")) == 2
 
+    assert page.texts(".alarms li") == ["step 2 20% of the clues <i>repeat</i> an earlier one (2 steps)"]
     assert page.texts(".tile span")[:2] == ["games won by civilians", "by the spy"]
     assert page.texts(".tile b")[:2] == ["35.0 %", "65.0 %"], "averages of the last steps"
     assert page.texts(".held tbody td") == [
@@ -243,7 +244,7 @@ def test_a_page_follows_a_run_that_is_going(page: Page, runs: Path) -> None:
     page.until(lambda: page.texts(".progress > span:first-child") == ["third: 1 of 10 steps"])
     add_step(RunStore.open(live), 1)
     page.until(lambda: page.texts(".progress > span:first-child") == ["third: 2 of 10 steps"])
-    assert len(page.texts(".switches li")) == 1
+    assert len(page.texts(".timeline li")) == 1
 
 
 def test_many_games_are_loaded_as_they_are_looked_at(page: Page, runs: Path) -> None:

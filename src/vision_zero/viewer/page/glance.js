@@ -2,6 +2,7 @@
 // A run at a glance, or several side by side.
 
 const SWITCH = "stage/switch";
+const ALARM = "alarm/";
 
 /** Panels: metric, label. `ema` marks the scheduler's own averages (dashed). */
 const PANELS = [
@@ -29,10 +30,12 @@ const PANELS = [
   { title: "KL to the start (a token)", lines: [["update/kl", "all"], ["update/kl/clue/civilian", "civilian clues"], ["update/kl/clue/spy", "spy clues"], ["update/kl/decision/civilian", "decisions"]] },
   { title: "Entropy (nats a token)", lines: [["update/entropy", "all"], ["update/entropy/clue/civilian", "civilian clues"], ["update/entropy/clue/spy", "spy clues"], ["update/entropy/decision/civilian", "decisions"]] },
   { title: "Sampler and trainer: difference of log-probs", log: true, lines: [["update/sampler_difference", "mean"], ["update/sampler_difference/max", "largest"]] },
-  { title: "Sight: change of log-probs when blinded", lines: [["sight", "mean change"]] },
+  { title: "Sight: change of log-probs when blinded", lines: [["sight", "mean change"], ["sight/clue", "of clues"], ["sight/decision", "of votes"]] },
   { title: "Gradient norm", lines: [["update/gradient_norm", "norm"]] },
   { title: "Length (tokens)", lines: [["clues/tokens", "clue"], ["votes/tokens", "vote"]] },
-  { title: "Defects of speech", percent: true, lines: [["clues/malformed", "clues unreadable"], ["clues/repeated", "clues repeated"], ["clues/cut_off", "clues cut off"], ["votes/cut_off", "votes cut off"]] },
+  { title: "Defects of speech", percent: true, lines: [["clues/malformed", "clues unreadable"], ["clues/repeated", "clues repeated"], ["clues/telling", "clues about roles or votes"], ["clues/cut_off", "clues cut off"], ["votes/cut_off", "votes cut off"]] },
+  { title: "Truth of clues", share: true, note: "of those that can be checked", lines: [["clues/true/civilian", "civilians'"], ["clues/true/spy", "the spy's, of its own picture"], ["clues/checked", "can be checked"]] },
+  { title: "Words of clues, away from the start's (bits)", lines: [["clues/drift", "divergence"]] },
 ];
 
 /** Stages as runs of steps. Example: `[{from: 0, to: 11, stage: "decision"}, …]` */
@@ -64,6 +67,7 @@ function glance(runs, pick) {
     "div",
     { class: "glance" },
     single ? tiles(first) : differences(runs),
+    single ? alarms(first) : null,
     single ? timeline(first) : timelines(runs),
     heldOut(runs),
     el("div", { class: "charts" }, charts, single ? secondsChart(first.metrics, pick) : secondsCompared(runs)),
@@ -111,6 +115,19 @@ function linesOf(panel, runs) {
       };
     }),
   );
+}
+
+/** What the run itself warns of: each alarm once, with its latest sentence and how often it rang. */
+function alarms(run) {
+  const rung = new Map();
+  for (const m of run.metrics)
+    for (const key of Object.keys(m).filter((k) => k.startsWith(ALARM))) rung.set(key, { step: m.step, why: m[key], times: (rung.get(key)?.times ?? 0) + 1 });
+  if (!rung.size) return null;
+  const latest = [...rung.values()].sort((a, b) => b.step - a.step);
+  return el("section", { class: "alarms card" },
+    el("h2", {}, "Alarms"),
+    el("ol", { class: "switches" }, latest.map(({ step, why, times }) =>
+      el("li", {}, el("a", { href: link(run.name, "games", { step }) }, `step ${step}`), " ", spoken(why), times > 1 ? el("span", { class: "note" }, ` (${times} steps)`) : null))));
 }
 
 function timeline(run) {
