@@ -17,7 +17,7 @@ from vision_zero.plan import make_plan, print_plan
 from vision_zero.plan.devices import find_devices
 from vision_zero.plan.longest import longest_game
 from vision_zero.plan.making import with_settings
-from vision_zero.plan.memory import GIB, bill, checkpoint_bytes, steps_of
+from vision_zero.plan.memory import GIB, Bill, bill, checkpoint_bytes, steps_of
 from vision_zero.plan.shapes import published, shape_of
 from vision_zero.types import Stage, TextPart
 
@@ -196,3 +196,19 @@ def test_the_bill_is_near_what_is_measured() -> None:
     """On real batches of full length (benchmarks/plan_error.py prints more of them)."""
     for row in compare("internvl", "all, checkpointing", games=1, answers=16):
         assert 0.8 < row["predicted"] / row["measured"] < 1.6, row
+
+
+def test_pieces_make_an_update_smaller_and_a_resting_reference_play() -> None:
+    shape = shape_of(tiny().model)
+    game = longest_game(tiny(), shape)
+
+    def held(**settings: Any) -> Bill:
+        return bill(with_settings(tiny(), settings), shape, game, devices=4)
+
+    whole = held()
+    for shard in ("zero2", "fsdp", "zero3"):
+        [optimizer] = [line for line in held(**{"devices.shard": shard}).lines if line.name.startswith("optimizer")]
+        assert optimizer.update == 12 * shape.trained // 4
+    assert held(**{"devices.shard": "fsdp"}).update < whole.update
+    resting = held(**{"devices.reference": "cpu"})
+    assert whole.play - resting.play == whole.update - resting.update == shape.weights

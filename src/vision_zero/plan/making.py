@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from pydantic import ValidationError
+
 from vision_zero.config import LoraConfig, RunConfig
 from vision_zero.errors import UserError
 from vision_zero.plan.devices import Devices
@@ -93,7 +95,7 @@ def advise(config: RunConfig, devices: Devices) -> Advice:
     """The cheapest of all sets of at most three changes after which the run fits; else the set that saves most."""
     closest: Advice | None = None
     games: dict[int | None, LongestGame] = {}
-    for changes in sorted(_sets(list(_candidates(config))), key=lambda s: sum(c.rank for c in s)):
+    for changes in sorted(_sets(list(_candidates(config, devices.count))), key=lambda s: sum(c.rank for c in s)):
         peak = _peak(config, changes, devices, games)
         if peak is not None and (closest is None or peak < closest.peak):
             closest = Advice(changes, peak, peak <= devices.usable)
@@ -105,14 +107,15 @@ def advise(config: RunConfig, devices: Devices) -> Advice:
 def _peak(
     config: RunConfig, changes: Sequence[Change], devices: Devices, games: dict[int | None, LongestGame]
 ) -> int | None:
-    """The peak with these changes; None if the model or the longest game rules them out. `games`: played so far."""
+    """The peak with these changes; None if they contradict each other, or if the model or the longest game rules them
+    out. `games`: played so far."""
     try:
         changed = with_settings(config, {k: v for change in changes for k, v in change.settings.items()})
         shape, pixels = shape_of(changed.model), changed.model.max_pixels
         if pixels not in games:
             games[pixels] = play_longest(changed, shape)
         refuse_what_does_not_fit(games[pixels], changed, shape)
-    except UserError:
+    except (UserError, ValidationError):
         return None
     return bill(changed, shape, games[pixels], devices.count, devices.gpu).peak
 
@@ -129,8 +132,12 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return RunConfig.model_validate(tree)
 
 
-def _candidates(config: RunConfig) -> Iterator[Change]:
+def _candidates(config: RunConfig, devices: int) -> Iterator[Change]:
     model = config.model
+    if model.lora is None and config.devices.reference == "device":
+        yield Change({"devices.reference": "cpu"}, "the frozen start travels to the device every step", 2)
+    if model.lora is None and config.devices.shard == "none" and devices > 1:
+        yield Change({"devices.shard": "fsdp"}, "weights travel between devices in every pass of an update", 3)
     if not model.gradient_checkpointing:
         yield Change({"model.gradient_checkpointing": True}, "a third more time in the update", 2)
     for times in (1, 2, 3, 5):

@@ -22,6 +22,8 @@ MOST_LOGITS = 2**27
 """The update reads no more at once (`update/scorer.py`)."""
 REDUCE_BYTES = 2 * 2**28
 """Several processes sum gradients in pieces of 256 MiB, of which a copy is made."""
+BUCKET = 5 * 10**8
+"""Gradients that DeepSpeed sums at once, its default."""
 SLACK = GIB
 """On a GPU: CUDA's own context, and memory lost between blocks."""
 
@@ -69,16 +71,13 @@ def steps_of(config: RunConfig) -> list[tuple[Stage, tuple[Stage, ...]]]:
 
 
 def bill(config: RunConfig, shape: Shape, game: LongestGame, devices: int = 1, gpu: bool = True) -> Bill:
-    """The bill of one of `devices` devices; each holds the whole model and plays its share of the games."""
+    """The bill of one of `devices` devices; each plays its share of the games with the whole model."""
     games = math.ceil(config.games_per_step / devices)
-    static = _static(config, shape, game)
-    gradients = MASTER * (shape.rounded + shape.exact)
+    static = _static(config, shape, game, devices)
     kept, work = _update(config, shape, game, games)
-    # The last weights' gradients, not yet moved to their masters, come when activations have gone.
-    late = max(0, shape.rounded * shape.itemsize - kept - work)
     lines = [
         *static,
-        Line("gradients", 0, gradients + late + (REDUCE_BYTES if devices > 1 else 0)),
+        Line("gradients", 0, _gradients(config, shape, kept + work, devices)),
         Line("kept for the backward", 0, kept),
         Line("a layer at work, or logits", 0, work),
         *_engine(config, shape, game, games, gpu),
@@ -94,16 +93,56 @@ def checkpoint_bytes(shape: Shape) -> int:
     return weights + MASTER * shape.rounded + MOMENTS * shape.trained
 
 
-def _static(config: RunConfig, shape: Shape, game: LongestGame) -> list[Line]:
+def _gradients(config: RunConfig, shape: Shape, activations: int, devices: int) -> int:
+    if config.devices.shard == "none":
+        # The last weights' gradients, not yet moved to their masters, come when activations have gone.
+        late = max(0, shape.rounded * shape.itemsize - activations)
+        return MASTER * shape.trained + late + (REDUCE_BYTES if devices > 1 else 0)
+    # What is summed and cut at once is there whole: in the dtype of the weights, and in float32.
+    at_once = BUCKET if config.devices.shard in ("zero2", "zero3") else _outside(shape) + _layer(shape)
+    return MASTER * shape.trained // devices + min(shape.trained, at_once) * (MASTER + shape.itemsize)
+
+
+def _outside(shape: Shape) -> int:
+    """Weights that are in no decoder layer and no frozen vision tower."""
+    heads = 1 if getattr(shape.config, "tie_word_embeddings", False) else 2
+    embeddings = heads * int(shape.text.vocab_size) * int(shape.text.hidden_size)
+    return embeddings + (shape.vision_parameters if shape.vision_trained else 0)
+
+
+def _layer(shape: Shape) -> int:
+    """Weights of a decoder layer."""
+    kept_whole = 0 if shape.vision_trained else shape.vision_parameters
+    return (shape.parameters - kept_whole - _outside(shape)) // int(shape.text.num_hidden_layers)
+
+
+def _weights(config: RunConfig, shape: Shape, devices: int) -> list[Line]:
+    """Weights and what the optimizer keeps. In pieces of both, a layer and the next are whole while they work."""
     optimizer = MASTER * shape.rounded + MOMENTS * shape.trained
+    if config.devices.shard == "none":
+        return [Line("weights", shape.weights, shape.weights), Line("optimizer", optimizer, optimizer)]
+    optimizer = (MASTER + MOMENTS) * shape.trained // devices
+    lines = [Line("optimizer, a piece", optimizer, optimizer)]
+    if config.devices.shard == "zero2":
+        return [Line("weights", shape.weights, shape.weights), *lines]
+    vision = 0 if shape.vision_trained else shape.vision_weights
+    together = vision + (_outside(shape) + 2 * _layer(shape)) * shape.itemsize
+    # The pieces of `fsdp` are its masters.
+    cut = shape.weights - vision - (shape.trained * shape.itemsize if config.devices.shard == "fsdp" else 0)
+    piece = max(0, cut) // devices
+    return [Line("weights", shape.weights, together), Line("weights, a piece", piece, piece), *lines]
+
+
+def _static(config: RunConfig, shape: Shape, game: LongestGame, devices: int) -> list[Line]:
     copied = 0 if shape.adapter else shape.weights - (0 if shape.vision_trained else shape.vision_weights)
+    present = config.devices.reference == "device"
+    plays = present or bool(config.rollouts.opponents) or config.evaluation.games > 0
     a_picture = game.picture_tokens * int(shape.text.hidden_size) * shape.itemsize
     pictures = 2 * min(getattr(config.pairs, "count", 10**6), config.steps * config.games_per_step)
     cached = min(FEATURE_CACHE_BYTES, pictures * a_picture)
     return [
-        Line("weights", shape.weights, shape.weights),
-        Line("optimizer", optimizer, optimizer),
-        Line("reference copy", copied, copied),
+        *_weights(config, shape, devices),
+        Line("reference copy", copied * plays, copied * present),
         Line("picture features", cached, cached),
     ]
 

@@ -80,7 +80,8 @@ def _print_bill(plan: Plan, console: Console) -> None:
     table.add_row("in all", gib(plan.bill.play), gib(plan.bill.update))
     console.print(table)
     if devices.count > 1:
-        console.print("every device holds the whole model; games are dealt to devices")
+        pieces = "" if plan.config.devices.shard == "none" else ", pieces of it while it is updated"
+        console.print(f"every device holds the whole model{pieces}; games are dealt to devices")
 
 
 def _print_advice(plan: Plan, console: Console) -> None:
