@@ -59,7 +59,7 @@ def test_games_played_one_by_one_have_the_same_bytes(alone: Path, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{}, {"rollouts__batch_size": 3, "rollouts__trunk_cache_gib": 0}, {"processes": 2}], ids=str
+    "settings", [{"rollouts__batch_size": 3, "rollouts__trunk_cache_gib": 0}, {"processes": 2}], ids=str
 )
 def test_side_by_side_they_are_the_same_but_for_rounding(alone: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     other = first_step(tmp_path / "run", **settings)

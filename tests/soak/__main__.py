@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from tests.soak import restarts
+from tests.soak import others, restarts
 from tests.soak.rows import Row, Trial
 from vision_zero.runs.provenance import commit
 
-ROWS: tuple[Row, ...] = (*restarts.ROWS,)
+ROWS: tuple[Row, ...] = (*restarts.ROWS, *others.ROWS)
 
 
 def main() -> int:
@@ -29,7 +29,8 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = [row for row in ROWS if options.only in row.name]
     log = options.folder / "trials.jsonl"
-    done = _read(log)
+    names = {row.name for row in rows}
+    done = {key: trial for key, trial in _read(log).items() if key[0] in names}
     end = time.monotonic() + 60 * options.minutes
     # in turns, so that a soak that is cut short has tried everything
     for number in range(max(row.trials for row in rows)):

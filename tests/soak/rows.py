@@ -39,7 +39,7 @@ def tested(name: str, *nodes: str) -> Row:
     """A promise whose long form is its tests: one trial, which runs `nodes` with pytest."""
 
     def attempt(number: int, scratch: Path) -> Trial:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *nodes]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *nodes]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
         last = (done.stdout.strip().splitlines() or [done.stderr.strip()])[-1]
         passed = re.search(r"\d+ passed", done.stdout)
