@@ -15,23 +15,17 @@ import torch
 from rich.console import Console
 
 from vision_zero.config import RunConfig, load_config
+from vision_zero.credit.assign import LEARNER
 from vision_zero.distributed import make_accelerator, rank
 from vision_zero.games.base import Deal
 from vision_zero.preemption import Preemption
 from vision_zero.rollouts.dealing import deals_of_step
+from vision_zero.rollouts.runner import play
 from vision_zero.runs.store import RunStore
 from vision_zero.train import Trainer
 from vision_zero.types import Episode, ImagePair
 
 NANO = Path(__file__).resolve().parent.parent / "recipes" / "nano.yaml"
-
-
-class Watched(Trainer):
-    """Remembers which games this process played."""
-
-    def _play_step(self, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
-        self.__dict__.setdefault("dealt", []).append([deal.id for deal in mine])
-        return super()._play_step(mine)
 
 
 def main(out: Path, config: RunConfig) -> None:
@@ -40,14 +34,25 @@ def main(out: Path, config: RunConfig) -> None:
     if accelerator.is_main_process:
         RunStore.create(out, config, path)
     accelerator.wait_for_everyone()
-    trainer = Watched(config, RunStore.open(path), accelerator, Console(quiet=True))
+    trainer = Trainer(config, RunStore.open(path), accelerator, Console(quiet=True))
+    dealt: list[list[str]] = []
+    play_step = trainer.playing.play_step
+
+    def watched(step: int, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
+        dealt.append([deal.id for deal in mine])
+        return play_step(step, mine)
+
+    trainer.playing.play_step = watched  # type: ignore[method-assign]
     trainer.restore()
-    trainer.run(Preemption())
+    trainer.run(Preemption(), lambda phase: None)
     # Both processes play the same games now: with equal weights they say the same.
-    same = deals_of_step(trainer.pairs, config.seed, 7, 2, trainer.cast, range(2))
-    said = [[turn.utterance.ids for turn in episode.turns] for episode in trainer._play(same)]
+    same = deals_of_step(trainer.pairs, config.seed, 7, 2, trainer.playing.cast, range(2))
+    said = [
+        [turn.utterance.ids for turn in episode.turns]
+        for episode in play(trainer.playing.game, same, {LEARNER: trainer.playing.policy})
+    ]
     knows = {
-        "dealt": trainer.__dict__["dealt"],
+        "dealt": dealt,
         "said": said,
         "roles": trainer.rae.state_dict(),
         "stages": trainer.stages.state_dict(),
@@ -61,7 +66,7 @@ def main(out: Path, config: RunConfig) -> None:
     resumed = Trainer(config, RunStore.open(again), accelerator, Console(quiet=True))
     resumed.restore()
     assert resumed.done == 1
-    resumed.run(Preemption())
+    resumed.run(Preemption(), lambda phase: None)
     accelerator.end_training()
 
 

@@ -60,15 +60,18 @@ EDGES: dict[str, set[str]] = {
     # the worst batch, before the first step
     "probe": {"models", "plan", "rollouts", "update"},
     "doctor": {"models", "runs", "train"},
+    # who plays in a run, and games that a lost player leaves unfinished
+    "playing": {"distributed", "games", "players", "models", "rollouts", "credit", "runs"},
+    "skipped": {"distributed", "runs", "update"},
     "train": {
         "probe",
+        "playing",
+        "skipped",
         "preemption",
         "whereabouts",
         "watch",
         "distributed",
         "pairs",
-        "games",
-        "players",
         "models",
         "rollouts",
         "credit",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,42 +13,31 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from vision_zero.config import RunConfig
-from vision_zero.credit.assign import LEARNER, assign, spoken
+from vision_zero.credit.assign import assign, spoken
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
-from vision_zero.distributed import gather, make_accelerator, rank, shard, tell_all, world
+from vision_zero.distributed import make_accelerator, rank, shard, tell_all, world
 from vision_zero.errors import UserError
 from vision_zero.evaluate.summary import held_out_games, print_report, write_report
-from vision_zero.games import make_game
-from vision_zero.games.base import Deal, Player
 from vision_zero.models.base import load
 from vision_zero.models.files import adapter_folder
 from vision_zero.pairs import open_pairs
-from vision_zero.players.api import ApiPlayer
-from vision_zero.players.policy import PolicyPlayer
+from vision_zero.playing import PlayersLost, Playing
 from vision_zero.preemption import Preempted, Preemption
 from vision_zero.probe import probe as worst_batch
 from vision_zero.rollouts.dealing import deals_of_step
-from vision_zero.rollouts.engines import make_engines
-from vision_zero.rollouts.runner import play
-from vision_zero.rollouts.waves import play_in_waves
 from vision_zero.runs import checkpoint
 from vision_zero.runs.guard import Unchanged
 from vision_zero.runs.reporter import Reporter, Silent
 from vision_zero.runs.serialise import pictures_of
 from vision_zero.runs.store import RunStore
-from vision_zero.types import Episode, ImagePair, Role, Stage
+from vision_zero.skipped import keep_offending
+from vision_zero.types import Stage
 from vision_zero.update.sight import require_sight
-from vision_zero.update.tree import name as name_of
 from vision_zero.update.updater import Updater
 from vision_zero.watch import Watch
 from vision_zero.whereabouts import whereabouts
-
-SHOWN = 8
-"""Most samples named in a message."""
-FROZEN = "frozen"
-"""Name of the player with the weights that training started from."""
 
 
 def train(config: RunConfig, run_dir: Path, console: Console | None = None, probe: bool = False) -> None:
@@ -75,8 +63,7 @@ def train(config: RunConfig, run_dir: Path, console: Console | None = None, prob
                 enter("summary")
                 trainer.summarise()
             finally:
-                for engine in trainer.engines:
-                    engine.close()
+                trainer.playing.close()
 
 
 class Trainer:
@@ -90,32 +77,17 @@ class Trainer:
         if config.game.wording == "full" and shown != "folder" and shown != told:
             raise UserError(f"the pictures are {shown}, the words speak of {told}: set game.subject={shown}")
         self.pairs = open_pairs(config.pairs, config.seed, "train")
-        self.game = make_game(config.game)
         if adapter_folder(config.model.path):
             raise UserError(
                 f"{config.model.path} is a LoRA adapter, and its base would be taken for the frozen start: merge the "
                 "two (peft: merge_and_unload, save_pretrained) and set model.path to the merged folder"
             )
         self.vlm = load(config.model, self.accelerator.device)
-        start = self.start = self.vlm.reference(offload=config.devices.reference == "cpu")
+        start = self.vlm.reference(offload=config.devices.reference == "cpu")
         self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
-        self.engines = make_engines(
-            self.vlm,
-            start,
-            config,
-            store.path / "engine",
-            rank(),
-            world(),
-            self.accelerator.wait_for_everyone,
-        )
-        temperature = config.rollouts.temperature
-        self.policy = PolicyPlayer(LEARNER, self.vlm, self.engines[0], temperature, version="0")
-        self.frozen = PolicyPlayer(FROZEN, start, self.engines[1], temperature, version="start")
-        self.held_out = held_out_games(config, self.play, self.frozen) if config.evaluation.games else None
-        self.players: dict[str, Player] = {LEARNER: self.policy, FROZEN: self.frozen}
-        for name in set(config.rollouts.opponents.values()) - {FROZEN}:
-            self.players[name] = ApiPlayer(name.removeprefix("api:"), name=name, temperature=temperature)
-        self.cast = {role: config.rollouts.opponents.get(role.value, LEARNER) for role in Role}
+        self.playing = Playing(self.vlm, start, config, store, accelerator)
+        evaluated = config.evaluation.games > 0
+        self.held_out = held_out_games(config, self.playing.play, self.playing.frozen) if evaluated else None
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
         self.stages = StageScheduler(config.credit.stages)
         self.watch = Watch(config.alarms, store)
@@ -147,8 +119,12 @@ class Trainer:
         began, stage = time.monotonic(), self.stages.stage
         report.phase("play")
         games = self.config.games_per_step
-        mine = deals_of_step(self.pairs, self.config.seed, self.done, games, self.cast, shard(range(games)))
-        all_games = self._play_step(mine)
+        mine = deals_of_step(self.pairs, self.config.seed, self.done, games, self.playing.cast, shard(range(games)))
+        try:
+            all_games = self.playing.play_step(self.done, mine)
+        except PlayersLost:
+            self.save()
+            raise
         episodes = [episode for episode, _ in all_games]
         played = time.monotonic()
         report.phase("credit")
@@ -161,7 +137,7 @@ class Trainer:
         report.phase("update")
         factor = self.config.credit.stages.clue_rate if stage is Stage.CLUE else 1.0
         updated = self.updater.step(scored, pictures, factor)
-        self.engines[0].weights_changed()
+        self.playing.weights_changed(self.done + 1)
         report.phase("credit")
         metrics: dict[str, float | int | str] = {
             "stage": str(stage),
@@ -177,7 +153,7 @@ class Trainer:
             metrics |= require_sight(self.updater, said, pictures)
         if self.held_out and self.config.evaluation.every and (self.done + 1) % self.config.evaluation.every == 0:
             report.phase("held-out games")
-            result = self.held_out.evaluate(self.policy)
+            result = self.held_out.evaluate(self.playing.policy)
             metrics |= result.metrics
         if self.accelerator.is_main_process:
             metrics |= self.watch.look(self.done, metrics, credited.episodes)
@@ -185,7 +161,7 @@ class Trainer:
             metrics["stage/switch"] = change.reason
             report.note(change.reason)
         metrics |= {
-            **{f"engine/{name}": value for name, value in self.engines[0].figures().items()},
+            **{f"engine/{name}": value for name, value in self.playing.engines[0].figures().items()},
             "seconds/play": played - began,
             **{name: value for name, value in updated.items() if name.startswith("seconds/")},
             "seconds/step": time.monotonic() - began,
@@ -193,13 +169,9 @@ class Trainer:
         }
         report.step(self.done, metrics, credited.episodes, [pair for _, pair in all_games])
         if updated["skipped"]:
-            self._tell_of_skipped(report)
+            most, main = self.config.update.max_skipped, self.accelerator.is_main_process
+            report.note(keep_offending(self.updater, self.store, self.done, most, main))
         self.done += 1
-        self.policy.version = str(self.done)
-
-    def play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
-        """Play all deals, each process its share; every process gets all episodes in the order of the deals."""
-        return gather(self._play(shard(deals), players))
 
     def save(self) -> None:
         """Write a checkpoint that `restore` continues from."""
@@ -215,9 +187,8 @@ class Trainer:
         found = checkpoint.latest(self.store.checkpoints)
         if found is not None:
             checkpoint.load(found, self.vlm, self.states)
-            self.engines[0].weights_changed()
             self.done = found.step
-            self.policy.version = str(self.done)
+            self.playing.weights_changed(self.done)
         if self.accelerator.is_main_process:
             for name, (before, now) in self.store.settle(self.config, self.done).items():
                 self.console.print(f"from step {self.done} on {name} is {now}, it was {before}", highlight=False)
@@ -236,61 +207,10 @@ class Trainer:
         result = None
         if self.held_out:
             with self.console.status("playing held-out games against the frozen start"):
-                result = self.held_out.evaluate(self.policy)
+                result = self.held_out.evaluate(self.playing.policy)
         if self.accelerator.is_main_process:
             write_report(self.store, result)
             print_report(self.store, result, self.console)
-
-    def _play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
-        with self._fixed_weights(frozen_plays=True):
-            return play(self.game, deals, players or self.players)
-
-    def _play_step(self, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
-        """All games of the step with their pairs, `mine` played here.
-
-        Raises `UserError` on every process if a player failed on one; the games that ended are then kept, and a
-        checkpoint is there to go on with the others.
-        """
-        kept, at_once = self.store.read_unfinished(self.done), self.config.rollouts.games_at_once
-        with self._fixed_weights(frozen_plays=FROZEN in self.cast.values()):
-            ended, lost = play_in_waves(self.game, mine, self.players, at_once, kept)
-        pairs = {deal.id: deal.pair for deal in mine}
-        # With its pair, so that a picture that both hold travels once.
-        games = gather([(episode, pairs[episode.id]) for episode in ended])
-        reasons = [str(e) for e in tell_all(lost) if e is not None]
-        if reasons:
-            if self.accelerator.is_main_process:
-                self.store.keep_unfinished(self.done, [e for e, _ in games], [pair for _, pair in games])
-            self.save()
-            raise UserError(
-                f"{reasons[0]}. Of the {self.config.games_per_step} games of step {self.done}, {len(games)} had ended "
-                f"and are kept. When that is mended, go on with: vision-zero resume {self.store.path}"
-            )
-        return games
-
-    def _tell_of_skipped(self, report: Reporter | Silent) -> None:
-        """Keep the samples for which updates were skipped. Raises `UserError` if there were too many in a row."""
-        offending = gather(self.updater.offending)
-        names = sorted({name_of(sample) for sample in offending})
-        file = self.store.offending_path(self.done)
-        if self.accelerator.is_main_process:
-            self.store.write_offending(self.done, offending)
-        listed = f"{'; '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' * (len(names) > SHOWN)}"
-        told = f"the loss or the gradient was not finite at step {self.done}, samples: {listed} (see {file})"
-        row, most = self.updater.skipped_in_a_row, self.config.update.max_skipped
-        if row > most:
-            raise UserError(
-                f"{told}. {row} updates in a row were skipped, more than update.max_skipped={most}. Lower "
-                "update.learning_rate, or set model.dtype=float32 to see whether it is the precision"
-            )
-        report.note(f"update skipped: {told}")
-
-    @contextmanager
-    def _fixed_weights(self, frozen_plays: bool) -> Iterator[None]:
-        """Inside, engines keep what they have read; a frozen start that plays is where it can."""
-        start = self.start.present() if frozen_plays else nullcontext()
-        with start, self.engines[0].fixed_weights(), self.engines[1].fixed_weights():
-            yield
 
     def _reporter(self, enter: Callable[[str], None]) -> Reporter | Silent:
         def enter_in_step(phase: str) -> None:

@@ -13,10 +13,12 @@ from rich.console import Console
 from tests.rollouts.test_hf import request_of
 from tests.test_train import config, short
 from tests.tiny_models import FAMILIES, load_tiny, picture
+from vision_zero.credit.assign import LEARNER
 from vision_zero.distributed import make_accelerator
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.players.policy import PolicyPlayer
+from vision_zero.playing import FROZEN
 from vision_zero.rollouts.columns import layers_of
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.engine import Completion, Request
@@ -25,7 +27,7 @@ from vision_zero.rollouts.runner import play
 from vision_zero.rollouts.trunks import Trunks, common, whole_pictures
 from vision_zero.runs.reporter import Silent
 from vision_zero.runs.store import RunStore
-from vision_zero.train import FROZEN, LEARNER, Trainer
+from vision_zero.train import Trainer
 from vision_zero.types import Picture, Prompt
 
 GAMES, VOTERS, VOTES = 8, 3, 8
@@ -137,13 +139,13 @@ def test_the_trainer_plays_every_step_with_the_weights_of_that_step(tmp_path: Pa
     store = RunStore.create(tmp_path, settings, tmp_path / "run")
     trainer = Trainer(settings, store, make_accelerator(cpu=True), Console(quiet=True))
     old = [p.detach().clone() for _, p in trainer.vlm.trainable()]
-    deals = deals_of_step(trainer.pairs, 0, 1, 2, trainer.cast)
-    earlier = trainer.play(deals)
+    deals = deals_of_step(trainer.pairs, 0, 1, 2, trainer.playing.cast)
+    earlier = trainer.playing.play(deals)
     trainer.step(Silent())
     assert any(not torch.equal(a, p) for a, (_, p) in zip(old, trainer.vlm.trainable(), strict=True))
-    episodes = trainer.play(deals)
+    episodes = trainer.playing.play(deals)
     fresh = PolicyPlayer(LEARNER, trainer.vlm, HfEngine(trainer.vlm, 64), 1.0, "1")
-    expected = play(trainer.game, deals, {LEARNER: fresh, FROZEN: trainer.frozen})
+    expected = play(trainer.playing.game, deals, {LEARNER: fresh, FROZEN: trainer.playing.frozen})
     assert [[t.utterance.ids for t in e.turns] for e in episodes] == [
         [t.utterance.ids for t in e.turns] for e in expected
     ]
