@@ -49,9 +49,7 @@ def folder(size: str) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = hf.Qwen2_5_VLForConditionalGeneration(_config(tokens, **SIZES[size]))
-    end = tokens.eos_token_id
-    model.generation_config.update(eos_token_id=end, pad_token_id=tokens.pad_token_id)
-    model.save_pretrained(path)
+    end_with(model, tokens).save_pretrained(path)
     processor(tokens).save_pretrained(path)
     return path
 
@@ -61,10 +59,23 @@ def load_random(size: str, **settings: Any) -> VLM:
     return load(ModelConfig(path=str(folder(size)), **settings))
 
 
-def processor(tokens: Any) -> Any:
+def end_with(model: Any, tokens: Any) -> Any:
+    """Let a model's turns end where the tokenizer says."""
+    model.generation_config.update(eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id)
+    return model
+
+
+def ids_of(tokens: Any) -> dict[str, int]:
+    """The ids of picture tokens, by the names that Qwen2.5-VL's configuration gives them."""
+    names = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
+    names |= {"vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
+    return {f"{name}_token_id": tokens.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+def processor(tokens: Any, image_processor: Any = None) -> Any:
     """Qwen2.5-VL's own processor around a tokenizer."""
     return hf.Qwen2_5_VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(size=AREA),
+        image_processor=image_processor or hf.Qwen2VLImageProcessor(size=AREA),
         tokenizer=tokens,
         video_processor=hf.Qwen2VLVideoProcessor(size=AREA),
         chat_template=CHAT,
@@ -124,13 +135,5 @@ def _config(tokens: Any, hidden: int, layers: int, heads: int, inner: int, visio
             "fullatt_block_indexes": [depth - 1],
         },
         tie_word_embeddings=True,
-        **{
-            name: tokens.convert_tokens_to_ids(token)
-            for name, token in {
-                "image_token_id": "<|image_pad|>",
-                "video_token_id": "<|video_pad|>",
-                "vision_start_token_id": "<|vision_start|>",
-                "vision_end_token_id": "<|vision_end|>",
-            }.items()
-        },
+        **ids_of(tokens),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import memory, play, scale, step, sync, update
+from benchmarks import gpu_step, memory, play, scale, step, sync, update
 
 SMALL = ["--games", "1", "--repeats", "1", "--seats", "3", "--rounds", "1", "--votes", "2", "--answers", "2"]
 
@@ -34,3 +34,10 @@ def test_it_runs_and_writes_its_figures(
     assert made["rows"]
     assert made["machine"]
     assert all(goal["value"] > 0 for goal in made["goals"])
+
+
+def test_a_step_on_a_real_shape_takes_its_way_with_a_small_one(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_step.main(["--run", "tiny", "--games", "1", "--set", "game.rounds=1", "--set", "game.votes_per_voter=2"])
+    out = capsys.readouterr().out
+    assert "MFU of the update" in out
+    assert "reference" in out
