@@ -3,8 +3,9 @@
 The words are in `templates/spy.yaml`; this module only orders them. Two layouts:
 
 - `shared`: picture, rules, how to reply, public clues in the order spoken, then the private part (who you
-  are, your own earlier thoughts, the request, a reminder of the reply). All prompts of seats with the same picture start with the same
-  parts, and a later prompt repeats the public parts of an earlier one and appends to them.
+  are, your own earlier thoughts, the request, a reminder of the reply). All prompts of seats with the same
+  picture start with the same parts, and a later prompt repeats the public parts of an earlier one and
+  appends to them.
 - `published`: the private part before the clues, own thoughts among the clues (arXiv 2509.25541, A.2.1).
 
 Every text part ends with a newline, so that parts tokenised apart make the same ids in every prompt.
