@@ -98,12 +98,14 @@ class Gradients:
             objective(
                 logprobs,
                 logprobs.detach(),
+                scored.sampling[at],
                 reference[at],
                 scored.advantages[at],
                 weights[at],
                 update.kl * weights[at],
                 update.clip_low,
                 update.clip_high,
+                None,  # one engine plays and learns: nothing to correct
             ).loss.backward()
         self._policy.eval()
 
