@@ -51,6 +51,11 @@ def test_made_checked_shown_and_made_again(tmp_path: Path) -> None:
     assert RUN.invoke(app, ["pairs", "show", str(out)]).exit_code == 0
     assert (out / "contact_sheet.png").stat().st_size > 1000
 
+    inside = RUN.invoke(app, [*command, str(photos / "pairs")])
+    assert inside.exit_code == 2
+    assert "lies in the folder of the photos" in inside.output
+    assert not (photos / "pairs").exists()
+
     refused = RUN.invoke(app, [*command, str(out), "--count", "5"])
     assert refused.exit_code == 2
     assert "count" in refused.output

@@ -77,6 +77,8 @@ def _open(config: PairsConfig, seed: int, split: Split, out: Path) -> tuple[Pair
     # scipy takes a moment to load
     from vision_zero.pairs.photos.source import PhotosSource
 
+    if out.resolve().is_relative_to(config.path.resolve()):
+        raise UserError(f"{out} lies in the folder of the photos, {config.path}: its pairs would be taken for photos")
     # all photos are edited before there is a first pair: a kill must not cost that
     kept = config if config.cache else config.model_copy(update={"cache": out / EDITED})
     source = PhotosSource(kept, seed, split)
