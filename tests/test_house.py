@@ -295,14 +295,26 @@ def global_randomness(tree: ast.Module) -> list[str]:
 
 
 def unpickling(tree: ast.Module) -> list[str]:
-    """Reading files that can run code. `torch.load` reads tensors alone if it is told to, in so many words."""
+    """Reading what can run code. `torch.load` reads tensors alone if it is told to, in so many words; processes that
+    send each other objects unpickle them, which only those of one run may do; a model's folder may bring code."""
     modules = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
     found = [f"{line}: {name}" for name, line in imports(tree, set()) if name.partition(".")[0] in modules]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             options = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
             torch_pickle = dotted(node.func) == "torch.load" and options.get("weights_only") is not True
-            if torch_pickle or options.get("allow_pickle", False) is not False:
+            sent = dotted(node.func).rpartition(".")[2] in (
+                "all_gather_object",
+                "gather_object",
+                "broadcast_object_list",
+                "scatter_object_list",
+                "recv_object_list",
+            )
+            trusting = (
+                options.get("allow_pickle", False) is not False or options.get("trust_remote_code", False) is not False
+            )
+            tags = dotted(node.func) in ("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load")
+            if torch_pickle or sent or trusting or tags or dotted(node.func) in ("eval", "exec"):
                 found.append(f"{node.lineno}: {dotted(node.func)}")
     return found
 
@@ -331,6 +343,9 @@ REVIEWED = {
     ("games.speech", "except (ValueError, RecursionError)"),
     # handed to the thread that waits for the result, which raises it
     ("rollouts.bounded", "except BaseException"),
+    # between the processes of one run, which one launcher started from one installation
+    ("distributed", "dist.all_gather_object"),
+    ("update.tally", "gather_object"),
 }
 """Module and complaint (without its line): exceptions to the rules, each with its reason."""
 
@@ -363,6 +378,11 @@ def test_nobody_writes(name: str, rule: Callable[[ast.Module], list[str]]) -> No
         (unpickling, "torch.load(path, weights_only=False)"),
         (unpickling, "torch.load(path, weights_only=careful)"),
         (unpickling, "np.load(path, allow_pickle=True)"),
+        (unpickling, "dist.all_gather_object(out, mine)"),
+        (unpickling, "AutoModel.from_pretrained(path, trust_remote_code=True)"),
+        (unpickling, "AutoModel.from_pretrained(path, trust_remote_code=trust)"),
+        (unpickling, "yaml.load(text, Loader=yaml.Loader)"),
+        (unpickling, "eval(text)"),
         (swallowed, "try: f()\nexcept: x = 1"),
         (swallowed, "try: f()\nexcept Exception as e: log(e)"),
         (swallowed, "try: f()\nexcept (OSError, BaseException): x = 1"),
@@ -386,6 +406,9 @@ def test_the_rules_see_offenders(rule: Callable[[ast.Module], list[str]], source
         "try: f()\nexcept BaseException:\n    clean()\n    raise",
         "np.load(path, allow_pickle=False)",
         "torch.load(path, weights_only=True)",
+        "AutoModel.from_pretrained(path, trust_remote_code=False)",
+        "yaml.safe_load(text)",
+        "model.eval()",
     ],
 )
 def test_the_rules_let_the_innocent_pass(source: str) -> None:

@@ -301,7 +301,7 @@ def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunC
     if recipe is not None:
         try:
             loaded = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
             raise UserError(f"cannot read recipe {recipe}: {e}") from e
         if not isinstance(loaded, dict):
             raise UserError(f"recipe {recipe} is not a YAML mapping: start it with `name: ...`")
@@ -312,7 +312,7 @@ def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunC
             raise UserError(f"--set {item!r} is not of the form a.b=c")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError as e:
+        except (ValueError, RecursionError, yaml.YAMLError) as e:
             raise UserError(f"--set {item!r}: {value!r} is not a YAML value: {e}") from e
         _put(tree, key.split("."), parsed, item)
     try:

@@ -12,9 +12,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Node(BaseModel):
-    """A branch of the tree: unknown keys are refused, values never change after construction."""
+    """A branch of the tree: unknown keys and endless numbers are refused, values never change after construction."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ClevrPairs(Node):

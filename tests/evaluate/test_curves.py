@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vision_zero.errors import UserError
 from vision_zero.evaluate.curves import PANELS, STAGE_COLORS, plot_curves
 
 
@@ -60,6 +61,6 @@ def test_panels_without_data_are_left_out_and_gaps_are_allowed(tmp_path: Path) -
 
 def test_nothing_to_plot_is_said(tmp_path: Path) -> None:
     for metrics in ([], [{"step": 0, "stage": "clue"}]):
-        with pytest.raises(ValueError, match="nothing to plot"):
+        with pytest.raises(UserError, match="nothing to plot"):
             plot_curves(metrics, tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

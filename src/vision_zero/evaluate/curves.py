@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from vision_zero.errors import UserError
+
 Metrics = Mapping[str, float | int | str]
 """One step's flat metrics. Example: `{"step": 3, "stage": "clue", "win/civilian": 0.4, "update/kl": 0.01}`"""
 
@@ -37,7 +39,7 @@ def plot_curves(metrics: Sequence[Metrics], path: Path) -> None:
     """Write the curves of a run's steps as a PNG, about 1100 pixels wide.
 
     Steps are counted from 1 in the picture, from 0 in the metrics' `step` (or by position without it).
-    Raises ValueError if no step has any of the plotted metrics.
+    Raises UserError if no step has any of the plotted metrics.
     """
     panels = {
         title: {key: label for key, label in lines.items() if any(key in m for m in metrics)}
@@ -45,7 +47,7 @@ def plot_curves(metrics: Sequence[Metrics], path: Path) -> None:
     }
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
-        raise ValueError("nothing to plot: no step has any of the metrics of PANELS")
+        raise UserError("nothing to plot: metrics.jsonl has no step with any of the usual metrics; restore the file")
     steps = [int(m.get("step", position)) + 1 for position, m in enumerate(metrics)]
     figure = Figure(figsize=(10, 0.6 + 2.1 * len(panels)), dpi=110, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]

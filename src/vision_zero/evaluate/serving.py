@@ -105,7 +105,7 @@ def _tell_template(place: Path) -> None:
     """Transformers' server cuts replies out of the text by a template, and takes that of ChatML for every model of
     Qwen's types. A model that speaks otherwise gets its own, or prompts would come back as part of the reply.
     """
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     opening = _opening(tokenizer)
     if opening == _CHATML or tokenizer.eos_token is None or getattr(tokenizer, "response_template", None) is not None:
         return
@@ -125,7 +125,7 @@ def _tell_template(place: Path) -> None:
 def _limit_pixels(place: Path, max_pixels: int) -> None:
     """The processor as training had it: a base model's own files know nothing of the run's limit."""
     reader: Any = AutoProcessor
-    processor = reader.from_pretrained(place)
+    processor = reader.from_pretrained(place, trust_remote_code=False)
     FAMILIES[files.model_type(str(place))].limit_pixels(processor, max_pixels)
     with TemporaryDirectory() as limited:
         processor.save_pretrained(limited)

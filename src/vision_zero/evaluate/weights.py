@@ -14,7 +14,7 @@ from vision_zero.models import files
 from vision_zero.runs import checkpoint
 from vision_zero.runs.store import RunStore
 
-_WEIGHTS = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+_WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 
 
 @dataclass(frozen=True)

@@ -356,5 +356,7 @@ def _feature_cache() -> ByteLru[PictureFeatures]:
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     listed = model.generation_config.eos_token_id
-    ids = set(listed) if isinstance(listed, list) else {listed}
-    return frozenset((ids | {tokenizer.eos_token_id}) - {None})
+    ids = listed if isinstance(listed, list) else [listed]
+    if any(i is not None and (type(i) is not int or i < 0) for i in ids):
+        raise UserError(f"eos_token_id in generation_config.json is {listed!r}, not the ids of end tokens: restore it")
+    return frozenset({*ids, tokenizer.eos_token_id} - {None})

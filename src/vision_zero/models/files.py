@@ -11,6 +11,7 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
 from transformers.utils import logging
 
@@ -18,6 +19,7 @@ from vision_zero.config import ModelConfig
 from vision_zero.errors import UserError
 
 NANO = "nano"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 CONVERT = "python src/transformers/models/internvl/convert_internvl_weights_to_hf.py"
 ORIGINAL_INTERNVL = ("internvl_chat", "internvl_chat_v1_5")
 
@@ -40,14 +42,18 @@ def adapter_folder(path: str) -> Path | None:
 
 def base_of(adapter: Path) -> str:
     """The model that an adapter was trained on."""
-    return str(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    file = adapter / "adapter_config.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+        raise UserError(f"{file} names no base model ({type(e).__name__}: {e}): restore the file") from e
 
 
 def model_type(path: str) -> str:
     """`model_type` of a model's configuration, also of types that Transformers does not know."""
     try:
         config, _ = PreTrainedConfig.get_config_dict(path)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as e:
         raise UserError(_cannot_load(path, e)) from e
     if "model_type" not in config:
         raise UserError(f"{path}: config.json is missing or names no model_type; give the folder of a whole model")
@@ -63,19 +69,27 @@ def model_type(path: str) -> str:
 
 
 def read(path: str, config: ModelConfig) -> tuple[Any, Any]:
-    """The model on the CPU and its processor. Raises `UserError`, also if weights are missing from the files."""
+    """The model on the CPU and its processor. Raises `UserError`, also if weights are missing from the files.
+
+    Nothing that could run code is read: weights from safetensors alone, no code from the folder.
+    """
+    refuse_pickles(Path(path))
     reader_of_processor: Any = AutoProcessor
     reader_of_model: Any = AutoModelForImageTextToText
     try:
-        processor = reader_of_processor.from_pretrained(path)
+        processor = reader_of_processor.from_pretrained(path, trust_remote_code=False)
         with quiet():
             model, report = reader_of_model.from_pretrained(
                 path,
+                trust_remote_code=False,
+                use_safetensors=True,
                 dtype=getattr(torch, config.dtype),
                 attn_implementation=config.attention,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, ImportError) as e:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as e:  # what a foreign folder makes of the libraries that read it is anybody's guess
         raise UserError(_cannot_load(path, e)) from e
     if report["missing_keys"] or report["mismatched_keys"]:
         raise UserError(
@@ -83,6 +97,16 @@ def read(path: str, config: ModelConfig) -> tuple[Any, Any]:
             f"another shape (such as {sorted(report['missing_keys'])[:2]}); download the model again"
         )
     return model, processor
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise `UserError` if a folder has weights as pickles and none as safetensors: reading them can run any code."""
+    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES) if folder.is_dir() else []
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder} has its weights as {pickles[0]}, a pickle, which can run any code when it is read: give them as "
+            "safetensors (load them where you trust them, then save_pretrained)"
+        )
 
 
 def restore_weights(model: Any, folder: Path, config: ModelConfig) -> None:
@@ -100,10 +124,13 @@ def restore_weights(model: Any, folder: Path, config: ModelConfig) -> None:
 
 def restore_adapter(model: Any, folder: Path) -> None:
     """Load a saved LoRA adapter into an existing one of the same shape."""
+    refuse_pickles(folder)
+    if not (folder / peft.utils.SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise UserError(f"{folder} has no {peft.utils.SAFETENSORS_WEIGHTS_NAME}: restore the file")
     try:
         weights = peft.load_peft_weights(str(folder), device="cpu")
         report: Any = peft.set_peft_model_state_dict(model, weights)
-    except (OSError, ValueError, RuntimeError) as e:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as e:
         raise UserError(f"{folder} holds no adapter that fits this model ({_first_line(e)}); check model.lora") from e
     missing = [k for k in report.missing_keys if "lora_" in k]
     if missing or report.unexpected_keys:

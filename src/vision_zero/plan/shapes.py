@@ -174,8 +174,8 @@ def _from_files(path: str, local: bool) -> tuple[tuple[Any, Any, Any] | None, st
     """Configuration, processor and image processor, or None and why not."""
     reader: Any = AutoProcessor
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=local)
-        processor = reader.from_pretrained(path, local_files_only=local)
+        config = AutoConfig.from_pretrained(path, local_files_only=local, trust_remote_code=False)
+        processor = reader.from_pretrained(path, local_files_only=local, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as e:
         return None, (str(e).strip().splitlines() or [type(e).__name__])[0]
     return (config, processor, processor.image_processor), ""

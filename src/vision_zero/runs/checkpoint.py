@@ -32,6 +32,18 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_FOREIGN = (
+    OSError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    SafetensorError,
+)
+"""What taking over a state raises that was not written by the part it is given to."""
 PARTIAL = ".partial-"
 NAME = re.compile(r"step-(\d{6,})")
 HELD_OUT, MEASURED = "held_out/votes_on_start_clues", "votes/accuracy"
@@ -174,14 +186,18 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version, step, files = manifest["format"], int(manifest["step"]), dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} cannot be read ({e})") from e
     if version != FORMAT:
         raise UserError(
             f"{path} has checkpoint format {version}, this version reads {FORMAT}: use the version it is from"
         )
+    if step < 0:
+        raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} is of step {step}")
     for name, expected in files.items():
         file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise NotWhole(f"{path} is not a whole checkpoint: {name} leads out of it")
         if not file.is_file():
             raise NotWhole(f"{path} is not a whole checkpoint: {name} is missing")
         if _hash(file) != expected:
@@ -192,7 +208,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def load(checkpoint: Checkpoint, vlm: HasWeights, states: Mapping[str, HasState]) -> None:
     """Put weights and states back in place. The parts must be those of the run that was saved.
 
-    Raises `UserError` if the checkpoint lacks the state of a part.
+    Raises `UserError` if the checkpoint lacks the state of a part, or holds something else in its place.
     """
     folder = checkpoint.path / "states"
     missing = sorted(name for name in states if not (folder / f"{name}.json").is_file())
@@ -200,7 +216,13 @@ def load(checkpoint: Checkpoint, vlm: HasWeights, states: Mapping[str, HasState]
         raise UserError(f"{checkpoint.path} has no state of {', '.join(missing)}: resume with the version it is from")
     vlm.restore(checkpoint.path / "model")
     for name, part in states.items():
-        part.load_state_dict(read_state(folder, name))
+        try:
+            part.load_state_dict(read_state(folder, name))
+        except _FOREIGN as e:
+            raise UserError(
+                f"{folder / name}.json and .safetensors are no state that this version wrote for this run "
+                f"({type(e).__name__}: {e}): resume with the version it is from, or remove the checkpoint"
+            ) from e
 
 
 def _saved(directory: Path) -> list[tuple[int, Path]]:

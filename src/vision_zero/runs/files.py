@@ -52,6 +52,31 @@ def _free(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+def within(root: Path, path: Path) -> Path:
+    """`path`, if it is a regular file in `root`, or not there at all. Raises UserError for a link that leads out of
+    `root`, and for folders, pipes and devices."""
+    try:
+        lawful = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as e:
+        raise UserError(f"{path} cannot be followed ({e}): restore it") from e
+    if not lawful:
+        raise UserError(f"{path} is a link that leads out of {root}: put a copy of the file there")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file: restore it")
+    return path
+
+
+def read_object(path: Path) -> JSON:
+    """The object of a JSON file. Raises UserError for anything else."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(f"{path} is damaged ({e}): restore the file") from e
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is not a JSON object: restore the file")
+    return tree
+
+
 def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
     """Make or replace a file so that readers, and whoever comes after a crash, see all of it or none of it.
 
@@ -105,7 +130,7 @@ def read_lines(path: Path) -> Iterator[JSON]:
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
             tree = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise UserError(f"{path}, line {number} is damaged ({e}): remove the line or restore the file") from e
         if not isinstance(tree, dict):
             raise UserError(f"{path}, line {number} is not a JSON object: remove the line or restore the file")

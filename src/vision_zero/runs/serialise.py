@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from vision_zero.runs.typed import require_type
 from vision_zero.types import (
     JSON,
     Change,
@@ -96,10 +97,10 @@ def episode_to_json(episode: Episode, changes: Sequence[Change] | None = None) -
 def episode_from_json(tree: JSON, picture: Callable[[str], Picture]) -> Episode:
     """Undo `episode_to_json`; `picture` finds a picture by its hash.
 
-    Raises KeyError, TypeError or ValueError if the tree is not one that `episode_to_json` made.
+    Raises KeyError, TypeError, AttributeError or ValueError if the tree is not one that `episode_to_json` made.
     """
     outcome = tree["outcome"]
-    return Episode(
+    episode = Episode(
         id=tree["id"],
         game=tree["game"],
         pair=tree["pair"],
@@ -118,11 +119,33 @@ def episode_from_json(tree: JSON, picture: Callable[[str], Picture]) -> Episode:
         rewards=None if tree["rewards"] is None else _tuple(tree["rewards"]),
         advantages=None if tree["advantages"] is None else _tuple(tree["advantages"]),
     )
+    require_type(episode, Episode, "game")
+    return episode
+
+
+def require_seats(episode: Episode) -> None:
+    """Raise ValueError unless everything that counts seats or turns counts those that there are."""
+    seats = range(len(episode.seats))
+    asked = [turn.seat for turn in episode.turns if turn.seat is not None]
+    named = [turn.understood.vote for turn in episode.turns if isinstance(turn.understood.vote, int)]
+    if [seat.index for seat in episode.seats] != list(seats) or not seats:
+        raise ValueError("its seats are not numbered from 0")
+    if not set(asked) <= set(seats) or episode.outcome.accused not in {None, *seats}:
+        raise ValueError("it speaks of a seat that is not there")
+    # other games vote for other things, of which there are as many as votes were counted for
+    if not set(named) <= set(range(len(episode.outcome.votes_received))):
+        raise ValueError("a vote is for nobody")
+    if episode.rewards is not None and len(episode.rewards) != len(seats):
+        raise ValueError("it has not one reward a seat")
+    if episode.advantages is not None and len(episode.advantages) != len(episode.turns):
+        raise ValueError("it has not one advantage a turn")
 
 
 def changes_from_json(tree: JSON) -> tuple[Change, ...] | None:
     """The changes that were stored with a game; None if they were not known."""
-    return None if tree["changes"] is None else tuple(Change(**c) for c in tree["changes"])
+    changes = None if tree["changes"] is None else tuple(Change(**c) for c in tree["changes"])
+    require_type(changes, tuple[Change, ...] | None, "changes")
+    return changes
 
 
 def pictures_of(episode: Episode) -> Iterator[Picture]:

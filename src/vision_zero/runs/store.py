@@ -19,8 +19,11 @@ else.
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,12 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.runs import provenance
 from vision_zero.runs.changes import Changes, changed_settings
-from vision_zero.runs.files import append_line, read_lines, remove_partial, write_atomic
+from vision_zero.runs.files import append_line, read_lines, read_object, remove_partial, within, write_atomic
 from vision_zero.runs.serialise import (
     changes_from_json,
     dumps,
@@ -41,6 +45,7 @@ from vision_zero.runs.serialise import (
     episode_to_json,
     from_float,
     pictures_of,
+    require_seats,
     sample_to_json,
     to_float,
 )
@@ -49,6 +54,11 @@ from vision_zero.types import JSON, Change, Episode, ImagePair, Picture, Sample
 Metrics = Mapping[str, float | int | str]
 """Flat names to numbers or words. Example: `{"stage": "clue", "win/civilian": 0.4, "seconds/play": 3.1}`"""
 
+_STEP = re.compile(r"step_(\d{6,9})\.jsonl")
+_SHA = re.compile(r"[0-9a-f]{64}")
+_MOST_PIXELS = 64_000_000
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
+"""What Pillow's decoders raise on bytes that are not what their header says."""
 _WORDS_FOR_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 
@@ -117,13 +127,12 @@ class RunStore:
     @property
     def info(self) -> JSON:
         """What `run.json` says."""
-        tree: JSON = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return tree
+        return read_object(within(self.path, self.path / "run.json"))
 
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of the run."""
-        return load_config(self._recipe)
+        return load_config(within(self.path, self._recipe))
 
     @property
     def settled(self) -> RunConfig:
@@ -167,7 +176,17 @@ class RunStore:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """One dictionary a step, `step` among its keys, in the order of the steps."""
-        return [{k: to_float(v) for k, v in line.items()} for line in read_lines(self._metrics)]
+        return [{k: to_float(v) for k, v in line.items()} for line in self._metric_lines()]
+
+    def _metric_lines(self) -> list[JSON]:
+        lines = list(read_lines(within(self.path, self._metrics)))
+        for number, line in enumerate(lines, start=1):
+            plain = all(type(value) in (int, float, str) for value in line.values())
+            if not plain or type(line.get("step")) is not int:
+                raise UserError(
+                    f"{self._metrics}, line {number} is not the line of a step: remove the line or restore the file"
+                )
+        return lines
 
     # Games
 
@@ -207,7 +226,7 @@ class RunStore:
 
     def steps(self) -> list[int]:
         """Steps whose games are stored."""
-        return sorted(int(p.stem.removeprefix("step_")) for p in self._episodes.glob("step_*.jsonl"))
+        return sorted(int(m[1]) for p in self._episodes.glob("step_*.jsonl") if (m := _STEP.fullmatch(p.name)))
 
     def episode_path(self, step: int) -> Path:
         """Where the games of a step lie, or would lie: one a line."""
@@ -232,13 +251,14 @@ class RunStore:
                     seen[sha] = self.picture(sha)
                 return seen[sha]
 
-            for line, tree in enumerate(read_lines(self.episode_path(number)), start=1):
+            file = within(self.path, self.episode_path(number))
+            for line, tree in enumerate(read_lines(file), start=1):
                 try:
                     record = Record(number, episode_from_json(tree, look_up), changes_from_json(tree))
-                except (KeyError, TypeError, ValueError) as e:
+                    require_seats(record.episode)
+                except (KeyError, TypeError, AttributeError, ValueError) as e:
                     raise UserError(
-                        f"{self.episode_path(number)}, line {line} is not a stored game ({e!r}): "
-                        "remove the line or restore the file"
+                        f"{file}, line {line} is not a stored game ({e!r}): remove the line or restore the file"
                     ) from e
                 if filter(record.episode):
                     yield record
@@ -253,15 +273,18 @@ class RunStore:
 
     def picture(self, sha: str) -> Picture:
         """A stored picture, with its facts if they are known. Raises UserError if it is missing or damaged."""
-        facts = self._images / f"{sha}.facts.json"
-        known = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else None
-        picture = Picture(self.picture_path(sha).read_bytes(), known)
+        path = within(self.path, self.picture_path(sha))
+        facts = within(self.path, self._images / f"{sha}.facts.json")
+        picture = Picture(path.read_bytes(), read_object(facts) if facts.exists() else None)
         if picture.sha != sha:
-            raise UserError(f"{self.picture_path(sha)} is damaged: its bytes are not those of its name; restore it")
+            raise UserError(f"{path} is damaged: its bytes are not those of its name; restore it")
+        _require_picture(picture, path)
         return picture
 
     def picture_path(self, sha: str) -> Path:
         """Where a stored picture lies."""
+        if not _SHA.fullmatch(sha):
+            raise UserError(f"{sha[:80]!r} is no picture's name: they are 64 hexadecimal digits")
         for suffix in _SIGNATURES.values():
             path = self._images / f"{sha}{suffix}"
             if path.exists():
@@ -280,7 +303,7 @@ class RunStore:
 
     def truncate_after(self, step: int) -> None:
         """Forget everything that came after `step`, so that the run goes on as if it had just finished it."""
-        kept = [m for m in read_lines(self._metrics) if m["step"] <= step]
+        kept = [m for m in self._metric_lines() if m["step"] <= step]
         write_atomic(self._metrics, "".join(dumps(m) + "\n" for m in kept).encode())
         for number in self.steps():
             if number > step:
@@ -331,6 +354,17 @@ def _plain(name: str, value: object) -> float | int | str:
     if isinstance(value, int | str):
         return value
     raise TypeError(f"metric {name!r} is {type(value).__name__}, not a number or a word: convert it first")
+
+
+def _require_picture(picture: Picture, path: Path) -> None:
+    """Refuse a file that has the right name but was made elsewhere: no picture, a damaged one, or a huge one."""
+    try:
+        with Image.open(io.BytesIO(picture.data), formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise UserError(f"{path}: {image.width}x{image.height} is over {_MOST_PIXELS} pixels: remove it")
+            image.load()
+    except (*_BROKEN, Image.DecompressionBombError) as e:
+        raise UserError(f"{path} is no picture that can be read ({e}): restore it") from e
 
 
 def _suffix(picture: Picture) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from vision_zero.errors import UserError
 from vision_zero.evaluate.statistics import wilson
 from vision_zero.runs.files import read_lines
-from vision_zero.runs.serialise import changes_from_json, episode_from_json
+from vision_zero.runs.serialise import changes_from_json, episode_from_json, require_seats
 from vision_zero.runs.store import RunStore
 from vision_zero.types import JSON, Picture
 from vision_zero.viewer.telling import game_row, game_view
@@ -233,6 +233,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _parse(line: bytes, picture: Any, where: str) -> tuple[JSON, Any]:
     try:
         tree = json.loads(line)
-        return tree, episode_from_json(tree, picture)
-    except (KeyError, TypeError, ValueError, RecursionError) as e:
+        episode = episode_from_json(tree, picture)
+        require_seats(episode)
+        return tree, episode
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:
         raise UserError(f"{where} is not a stored game ({e!r}): remove the line or restore the file") from e
