@@ -345,7 +345,7 @@ REVIEWED = {
     ("rollouts.bounded", "except BaseException"),
     # between the processes of one run, which one launcher started from one installation
     ("distributed", "dist.all_gather_object"),
-    ("update.tally", "gather_object"),
+    *((name, "gather_object") for name in ("update.tally", "update.updater", "update.parallel.zero")),
 }
 """Module and complaint (without its line): exceptions to the rules, each with its reason."""
 
