@@ -15,7 +15,7 @@ GAMES, SPOILED = 91, 10
 def words(number: int, scratch: Path) -> Trial:
     """Games of completions that were drawn for this trial."""
     figures = fuzz_words(GAMES * COMPLETIONS_A_GAME, seed=number)
-    return Trial(note="most clues reached others" if 2 * figures.kept_clues > figures.clues else "few clues were heard")
+    return Trial(note=f"with {round(figures.kept_clues / figures.clues, 1):.0%} of clues heard")
 
 
 def files(number: int, scratch: Path) -> Trial:
