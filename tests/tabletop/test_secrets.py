@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from vision_zero.tabletop.page import make_table
 from vision_zero.viewer.library import Library
+from vision_zero.viewer.limits import WRITES, Limits
 
 JSON = {"content-type": "application/json"}
 DATA = [
@@ -104,8 +105,12 @@ def test_only_the_page_itself_may_act(tmp_path: Path) -> None:
 
 
 def test_acts_are_rationed(tmp_path: Path) -> None:
-    page = client(tmp_path / "run", dealt(PAIRS[0], 1, {1: "ann", 2: "bob", 3: "bob"}))
-    codes = [page.post("/table/say", json={"ask": 1, "text": "a"}).status_code for _ in range(40)]
-    assert codes[0] == 409
-    assert codes[-1] == 429
+    table = client(tmp_path / "run", dealt(PAIRS[0], 1, {1: "ann", 2: "bob", 3: "bob"}))
+    now = [0.0]
+    page = TestClient(Limits(table.app, lambda: now[0]), base_url="http://127.0.0.1:8322")
+    most = WRITES[0]
+    codes = [page.post("/table/say", json={"ask": 1, "text": "a"}).status_code for _ in range(most + 5)]
+    assert codes == [409] * most + [429] * 5
     assert page.get("/table.json").status_code == 200, "looking is not acting"
+    now[0] += 1
+    assert page.post("/table/say", json={"ask": 1, "text": "a"}).status_code == 409
