@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ class Worker:
         config = RunConfig.model_validate(settings)
         return vlm, Updater(vlm, reference, config, self.accelerator, total_steps=10)
 
-    def step(self, vlm: VLM, updater: Updater, idle: int | None = None) -> dict[str, float]:
-        """One step; the process `idle` has no samples for it."""
+    def step(self, vlm: VLM, updater: Updater, idle: int | None = None, broken: int | None = None) -> dict[str, float]:
+        """One step; the process `idle` has no samples for it, `broken` has one whose loss is not a number."""
         first, count = SHARES[self.rank]
         _, pictures = games(vlm, 4)  # all processes know the pictures of all games
         samples, _ = games(vlm, 0 if self.rank == idle else count, first)
         samples = as_sampled(updater, samples, pictures)
+        if self.rank == broken:
+            samples[0] = replace(samples[0], advantage=float("nan"))
         metrics = updater.step(updater.prepare(samples, pictures), pictures)
         return {k: v for k, v in metrics.items() if not k.startswith("seconds")}
 
@@ -68,6 +71,8 @@ class Worker:
         vlm, updater = self.begin()
         vlm.restore(self.out / "model")
         updater.load_state_dict(read_state(self.out, "updater"))
+        self.write("skipped", vlm, self.step(vlm, updater, broken=1))
+        updater.steps -= 1  # the skipped one has taken its turn in the schedule
         self.write("resumed", vlm, self.step(vlm, updater, idle=1))
         for name, kind in KINDS.items():
             vlm, updater = self.begin(**kind)

@@ -31,7 +31,9 @@ class Zero:
 
     even = True
 
-    def __init__(self, vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Accelerator, stage: Literal[2, 3]):
+    def __init__(
+        self, vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Accelerator, stage: Literal[2, 3]
+    ) -> None:
         self._stage, self._device, self._processes = stage, accelerator.device, accelerator.num_processes
         self._rank, self._main = accelerator.process_index, accelerator.is_main_process
         for parameter in vlm.model.parameters():
