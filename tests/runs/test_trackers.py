@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def test_tensorboard_of_a_resumed_run_forgets_what_is_played_again(tmp_path: Pat
         for step in range(first, last):
             trackers.log(step, {"x": value})
         trackers.close()
+        # files are read in the order of their names: by second, then by a number in which 10 comes before 9
+        time.sleep(1.1)
     assert scalars(store, "x") == [(0, 1.0), (1, 1.0), (2, 2.0), (3, 2.0), (4, 2.0)]
 
 
