@@ -9,7 +9,7 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test soak test-harness test-vllm lint types unit clean
+.PHONY: install demo bench test soak test-harness test-vllm lint types unit clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/vision-zero train recipes/nano.yaml
+
+bench: install
+	for name in play update step scale memory sync; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lint: install
 	$(BIN)/ruff check .
