@@ -2,10 +2,9 @@
 
 The words are in `templates/spy.yaml`; this module only orders them. Two layouts:
 
-- `shared`: picture, rules, how to reply, public clues in the order spoken, then the private part (who you
-  are, your own earlier thoughts, the request, a reminder of the reply). All prompts of seats with the same
-  picture start with the same parts, and a later prompt repeats the public parts of an earlier one and
-  appends to them.
+- `shared`: picture, rules, public clues in the order spoken, then the private part (who you are, your
+  own earlier thoughts, the request). All prompts of seats with the same picture start with the same
+  parts, and a later prompt repeats the public parts of an earlier one and appends to them.
 - `published`: the private part before the clues, own thoughts among the clues (arXiv 2509.25541, A.2.1).
 
 Every text part ends with a newline, so that parts tokenised apart make the same ids in every prompt.
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -39,8 +38,10 @@ def clue_messages(view: View, round: int, config: GameConfig, changes: int = 0) 
         return _compact(view, config, words, request)
     blind = view.role is Role.SPY and config.spy_picture == "blank"
     heard = words["heard"][("blind" if blind else "some") if view.clues else "none"]
+    examples = words["examples"][config.subject]
     request = _fill(words["clue_request"]["blind_spy" if blind else view.role.value], round=round, heard=heard)
-    return _full(view, config, words, changes, request, "clue")
+    reply = _fill(words["clue_reply"], example_1=examples[0], example_2=examples[1])
+    return _full(view, config, words, changes, (request, reply))
 
 
 def vote_messages(view: View, config: GameConfig, changes: int = 0) -> tuple[Message, ...]:
@@ -51,7 +52,7 @@ def vote_messages(view: View, config: GameConfig, changes: int = 0) -> tuple[Mes
         named = {} if view.seat is None or view.role is None else {"seat": view.seat + 1, "role": view.role.value}
         return _compact(view, config, words, _fill(words["vote_request"][who], **named))
     request = words["vote_request"]["analyst" if view.seat is None else "civilian"]
-    return _full(view, config, words, changes, request, "vote")
+    return _full(view, config, words, changes, (request, _fill(words["vote_reply"], seats=view.seats)))
 
 
 @cache
@@ -63,18 +64,8 @@ def templates(name: str) -> Mapping[str, Any]:
 
 
 def _full(
-    view: View,
-    config: GameConfig,
-    words: Mapping[str, Any],
-    changes: int,
-    request: str,
-    asked: Literal["clue", "vote"],
+    view: View, config: GameConfig, words: Mapping[str, Any], changes: int, request: Sequence[str]
 ) -> tuple[Message, ...]:
-    examples = words["examples"][config.subject]
-    replies = {
-        "clue": _fill(words["clue_reply"], example_1=examples[0], example_2=examples[1]),
-        "vote": _fill(words["vote_reply"], seats=view.seats),
-    }
     differing = words["difference"][config.subject][changes != 1]
     odd = _fill(
         words["odd"]["blank" if config.spy_picture == "blank" else config.subject],
@@ -88,15 +79,14 @@ def _full(
     thoughts = [_fill(words["thought"], round=n, text=t) for n, t in enumerate(view.own_thoughts, 1) if t]
     if config.layout == "shared":
         clues = [_clue(words, clue) for clue in view.clues]
-        public = [rules, *replies.values(), words["heading"], *clues]
-        return _message(view, [*public, identity, *thoughts, request, words["reminder"][asked]])
+        return _message(view, [rules, words["heading"], *clues, identity, *thoughts, *request])
     history = []
     by_round = dict(enumerate(view.own_thoughts, 1))
     for clue in view.clues:
         if clue.seat == view.seat and (thought := by_round.get(clue.round)):
             history.append(_fill(words["thought"], round=clue.round, text=thought))
         history.append(_clue(words, clue))
-    return _message(view, [identity, rules, request, replies[asked], words["heading"], *history])
+    return _message(view, [identity, rules, *request, words["heading"], *history])
 
 
 def _compact(view: View, config: GameConfig, words: Mapping[str, Any], request: str) -> tuple[Message, ...]:
