@@ -192,6 +192,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path} has checkpoint format {version}, this version reads {FORMAT}: use the version it is from"
         )
+    if not isinstance(manifest["files"], dict) or not all(isinstance(v, str) for v in files.values()) or not files:
+        raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} names no files with their hashes")
     if step < 0:
         raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} is of step {step}")
     for name, expected in files.items():
