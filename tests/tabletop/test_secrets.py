@@ -107,7 +107,9 @@ def test_only_the_page_itself_may_act(tmp_path: Path) -> None:
 def test_acts_are_rationed(tmp_path: Path) -> None:
     table = client(tmp_path / "run", dealt(PAIRS[0], 1, {1: "ann", 2: "bob", 3: "bob"}))
     now = [0.0]
-    page = TestClient(Limits(table.app, lambda: now[0]), base_url="http://127.0.0.1:8322")
+    (limits,) = [m for m in table.app.user_middleware if m.cls is Limits]
+    limits.kwargs["clock"] = lambda: now[0]
+    page = TestClient(table.app, base_url="http://127.0.0.1:8322")
     most = WRITES[0]
     codes = [page.post("/table/say", json={"ask": 1, "text": "a"}).status_code for _ in range(most + 5)]
     assert codes == [409] * most + [429] * 5
