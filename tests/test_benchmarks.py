@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import gpu_step, memory, play, scale, step, sync, update
+from benchmarks import calibrate, gpu_step, memory, play, scale, step, sync, update
+from benchmarks._models import load_random
 
 SMALL = ["--games", "1", "--repeats", "1", "--seats", "3", "--rounds", "1", "--votes", "2", "--answers", "2"]
 
@@ -34,6 +35,14 @@ def test_it_runs_and_writes_its_figures(
     assert made["rows"]
     assert made["machine"]
     assert all(goal["value"] > 0 for goal in made["goals"])
+
+
+def test_a_device_is_measured_for_the_plan() -> None:
+    found = calibrate.measure(load_random("tiny"), repeats=1, tokens=64, rows=2)
+    # more than a pocket calculator, less than any machine there is
+    assert 1e6 < found.update < 1e18
+    assert 1e6 < found.read < 1e18
+    assert 1e-7 < found.layer < 10
 
 
 def test_a_step_on_a_real_shape_takes_its_way_with_a_small_one(capsys: pytest.CaptureFixture[str]) -> None:
