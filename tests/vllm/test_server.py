@@ -56,7 +56,14 @@ def server(config: RunConfig, port: int, folder: Path) -> Iterator[subprocess.Po
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [sys.executable, "-m", "vision_zero.cli", "rollout-server", str(recipe), "--port", str(port)]
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # a shell without job control starts what runs in the background, perhaps these tests, deaf to Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
     try:
         deadline = time.monotonic() + READY
         while not healthy(port):
