@@ -22,6 +22,8 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from vision_zero.models.base import VLM
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -115,6 +117,12 @@ def matrix_limit(dtype: torch.dtype, width: int) -> float:
     a = torch.randn(2048, width, generator=generator).to(device, dtype)
     b = torch.randn(3 * width, width, generator=generator).to(device, dtype)
     return 2 * 2048 * width * 3 * width / _best(lambda: torch.nn.functional.linear(a, b))
+
+
+def reached(rate: float, vlm: VLM) -> str:
+    """`rate` FLOP/s beside what products of the model's dtype and width reach here."""
+    limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
+    return f"{rate / 1e9:.1f} GFLOP/s in matrix products, {rate / limit:.0%} of the {limit / 1e9:.0f} measured"
 
 
 @cache

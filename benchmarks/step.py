@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks._common import Goal, flops_of, matrix_limit, middle, options, ratios, report, take_turns
+from benchmarks._common import Goal, flops_of, middle, options, ratios, reached, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, play_published, samples_of
 from benchmarks._update import Gradients, move
 
@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {name: [s.over(counts[name]) for s in each] for name, each in runs.items()}
     gain = ratios(runs["published"], runs["ours"])
     seconds = statistics.median(s.steady for s in runs["ours"]) * len(deals)
-    limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
     report(
         f"step: {len(deals)} games of {asked.seats} seats, {asked.rounds} rounds, {asked.votes} votes, "
         f"{asked.model}, {asked.dtype}",
@@ -65,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         [
             f"published / ours: {middle(gain)}; gradients differ by {difference:.1e} of their norm",
-            f"ours: {flops / 1e9 / seconds:.1f} GFLOP/s in matrix products, {flops / seconds / limit:.0%} of the "
-            f"{limit / 1e9:.0f} measured",
+            f"ours: {reached(flops / seconds, vlm)}",
         ],
         [Goal("step over the published order of work", statistics.median(gain), GOAL, "at least")],
         asked.json,

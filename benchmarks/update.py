@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks._common import Goal, flops_of, matrix_limit, middle, options, ratios, report, take_turns
+from benchmarks._common import Goal, flops_of, middle, options, ratios, reached, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, samples_of
 from benchmarks._trl import TrlUpdate
 from benchmarks._update import Gradients, move
@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lengths = [len(s.prompt.ids) + len(s.ids) for s in samples]
     packed, apart = sum(map(len, scored.trees)), sum(t.unpacked for t in scored.trees)
     seconds = statistics.median(s.steady for s in runs["ours"])
-    limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
     report(
         f"update: {len(samples)} samples of {asked.games} games, {asked.seats} seats, {asked.rounds} rounds, "
         f"{asked.votes} votes, {asked.model}, {asked.dtype}",
@@ -64,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"TRL / ours: {middle(gain)}; gradients differ by {difference:.1e} of their norm",
             f"{apart} tokens apart, {packed} as trees: {apart / packed:.2f} times fewer; "
             f"samples of {min(lengths)} to {max(lengths)} tokens",
-            f"ours: {flops / 1e9 / seconds:.1f} GFLOP/s in matrix products, {flops / seconds / limit:.0%} of the "
-            f"{limit / 1e9:.0f} measured",
+            f"ours: {reached(flops / seconds, vlm)}",
         ],
         [Goal("update over TRL", statistics.median(gain), GOAL, "at least")],
         asked.json,
