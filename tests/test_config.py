@@ -102,3 +102,10 @@ def test_a_reference_that_is_no_copy_cannot_be_off_loaded() -> None:
     settings = ["model.lora={rank: 2, alpha: 4}", "devices.reference=cpu"]
     with pytest.raises(UserError, match=r"remove devices\.reference"):
         load_config(None, settings)
+
+
+@pytest.mark.parametrize("other", ["devices.shard=fsdp", "rollouts.engine=vllm"])
+def test_only_what_sums_in_one_order_is_reproducible(other: str) -> None:
+    assert load_config(None, ["reproducible=true"]).reproducible
+    with pytest.raises(UserError, match=r"reproducible needs rollouts\.engine=hf and devices\.shard=none"):
+        load_config(None, ["reproducible=true", other])

@@ -12,19 +12,31 @@ from typing import Any
 
 import pytest
 
-from tests.kills import command, live, live_together, ranks
+from tests.kills import command, differences, live, live_together, ranks
 
 OF_THE_UPDATE = ("seconds/", "speed/", "update/", "sight", "engine/", "conduct/")
+RECIPE = "recipe.yaml"
+"""What a run was told; all else of two equal runs is the same."""
 GAMES = Path("episodes") / "step_000000.jsonl"
 
 
 def first_step(run: Path, **settings: Any) -> Path:
-    """A run of one step, in as many processes as the settings say."""
+    """A run of one step."""
+    return trained(run, steps=1, games_per_step=5, **settings)
+
+
+def trained(run: Path, **settings: Any) -> Path:
+    """A run in as many processes as the settings say."""
     processes = int(settings.get("processes", 1))
-    words = command(run, steps=1, games_per_step=5, **settings)
+    words = command(run, **settings)
     lives = live_together(run, words, [None] * processes, ranks(processes)) if processes > 1 else [live(run, words)]
     assert [life.code for life in lives] == [0] * processes, lives[0].said
     return run
+
+
+def reproduced(run: Path, **settings: Any) -> Path:
+    """A run of two steps, on both stages, with held-out games."""
+    return trained(run, steps=2, games_per_step=4, reproducible=True, evaluation__games=2, **settings)
 
 
 def played(run: Path) -> list[Any]:
@@ -45,23 +57,23 @@ def metrics(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every game by itself."""
-    return first_step(tmp_path_factory.mktemp("alone") / "run", rollouts__games_at_once=1)
-
-
-@pytest.mark.slow
-def test_games_played_one_by_one_have_the_same_bytes(alone: Path, tmp_path: Path) -> None:
-    other = first_step(tmp_path / "run", rollouts__games_at_once=1, rollouts__batch_size=7)
-    assert (other / GAMES).read_bytes() == (alone / GAMES).read_bytes()
-    assert metrics(other) == metrics(alone)
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One step with the settings of the tests."""
+    return first_step(tmp_path_factory.mktemp("first") / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"rollouts__batch_size": 3, "rollouts__trunk_cache_gib": 0}, {"processes": 2}], ids=str
 )
-def test_side_by_side_they_are_the_same_but_for_rounding(alone: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_the_same_games_but_for_rounding(first: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     other = first_step(tmp_path / "run", **settings)
-    assert played(other) == played(alone)
-    assert metrics(other) == metrics(alone)
+    assert played(other) == played(first)
+    assert metrics(other) == metrics(first)
+
+
+@pytest.mark.slow
+def test_reproducible_runs_have_the_same_bytes(tmp_path: Path) -> None:
+    one = reproduced(tmp_path / "one")
+    other = reproduced(tmp_path / "other", processes=3, rollouts__batch_size=1)
+    assert differences(one, other) == [RECIPE]

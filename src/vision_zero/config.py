@@ -243,6 +243,9 @@ class RunConfig(Node):
 
     name: str = "run"
     seed: int = 0
+    reproducible: bool = False
+    """The same bits on the CPU whatever the batch size and the number of processes: every completion and every read
+    is computed with no other beside it, and every process takes the whole update. Slower, for checks."""
     steps: Positive = 100
     games_per_step: Positive = 128
     processes: Positive = 1
@@ -280,6 +283,10 @@ class RunConfig(Node):
             raise ValueError(
                 "with model.lora the frozen start is the model with its adapter switched off, no copy that could be "
                 "off-loaded: remove devices.reference"
+            )
+        if self.reproducible and (self.rollouts.engine != "hf" or self.devices.shard != "none"):
+            raise ValueError(
+                "reproducible needs rollouts.engine=hf and devices.shard=none: others sum in an order of their own"
             )
         frozen = set(self.rollouts.opponents)
         if frozen == {"civilian", "spy"}:

@@ -32,6 +32,23 @@ def make_accelerator(cpu: bool, max_wait: timedelta = timedelta(hours=1)) -> Acc
     return made
 
 
+class Alone:
+    """Stands in for an `Accelerator` where every process does all of the work, as if there were no other."""
+
+    num_processes, process_index, is_main_process = 1, 0, True
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def reduce(self, tensor: torch.Tensor, reduction: str = "sum") -> torch.Tensor:
+        """What a single process has is the sum."""
+        return tensor
+
+
+Processes = Accelerator | Alone
+"""Who shares an update."""
+
+
 def rank() -> int:
     """Index of this process, 0 when it is the only one."""
     return dist.get_rank() if dist.is_initialized() else 0

@@ -17,7 +17,6 @@ from vision_zero.models.base import VLM
 from vision_zero.players.api import ApiPlayer
 from vision_zero.players.policy import PolicyPlayer
 from vision_zero.rollouts.engines import make_engines
-from vision_zero.rollouts.runner import play
 from vision_zero.rollouts.waves import play_in_waves
 from vision_zero.runs.store import RunStore
 from vision_zero.types import Episode, ImagePair, Role
@@ -37,6 +36,7 @@ class Playing:
         self._config, self._store, self._main = config, store, accelerator.is_main_process
         self._start = start
         self.game = make_game(config.game)
+        self._at_once = 1 if config.reproducible else config.rollouts.games_at_once
         wait = accelerator.wait_for_everyone
         self.engines = make_engines(vlm, start, config, store.path / "engine", rank(), world(), wait)
         temperature = config.rollouts.temperature
@@ -50,7 +50,10 @@ class Playing:
     def play(self, deals: Sequence[Deal], players: Mapping[str, Player] | None = None) -> list[Episode]:
         """Play all deals, each process its share; every process gets all episodes in the order of the deals."""
         with self._fixed_weights(frozen_plays=True):
-            return gather(play(self.game, shard(deals), players or self._players))
+            ended, lost = play_in_waves(self.game, shard(deals), players or self._players, self._at_once, {})
+        if lost is not None:
+            raise lost
+        return gather(ended)
 
     def play_step(self, step: int, mine: Sequence[Deal]) -> list[tuple[Episode, ImagePair]]:
         """All games of a step with their pairs, `mine` played here.
@@ -58,9 +61,9 @@ class Playing:
         Raises `PlayersLost` on every process if a player failed on one; played again, the step takes up the games
         that had ended.
         """
-        kept, at_once = self._store.read_unfinished(step), self._config.rollouts.games_at_once
+        kept = self._store.read_unfinished(step)
         with self._fixed_weights(frozen_plays=FROZEN in self.cast.values()):
-            ended, lost = play_in_waves(self.game, mine, self._players, at_once, kept)
+            ended, lost = play_in_waves(self.game, mine, self._players, self._at_once, kept)
         pairs = {deal.id: deal.pair for deal in mine}
         # With its pair, so that a picture that both hold travels once.
         games = gather([(episode, pairs[episode.id]) for episode in ended])

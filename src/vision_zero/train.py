@@ -17,7 +17,7 @@ from vision_zero.credit.assign import assign, spoken
 from vision_zero.credit.measures import measures, stage_measures
 from vision_zero.credit.rae import RoleAdvantage
 from vision_zero.credit.stages import StageScheduler
-from vision_zero.distributed import make_accelerator, rank, shard, tell_all, world
+from vision_zero.distributed import Alone, make_accelerator, rank, shard, tell_all, world
 from vision_zero.errors import UserError
 from vision_zero.evaluate.summary import held_out_games, print_report, write_report
 from vision_zero.models.base import load
@@ -84,7 +84,8 @@ class Trainer:
             )
         self.vlm = load(config.model, self.accelerator.device)
         start = self.vlm.reference(offload=config.devices.reference == "cpu")
-        self.updater = Updater(self.vlm, start, config, self.accelerator, config.steps)
+        sharing = Alone(accelerator.device) if config.reproducible else accelerator
+        self.updater = Updater(self.vlm, start, config, sharing, config.steps)
         self.playing = Playing(self.vlm, start, config, store, accelerator)
         evaluated = config.evaluation.games > 0
         self.held_out = held_out_games(config, self.playing.play, self.playing.frozen) if evaluated else None
@@ -129,7 +130,7 @@ class Trainer:
         played = time.monotonic()
         report.phase("credit")
         credited = assign(episodes, stage, self.config.credit, self.rae)
-        ids = {deal.id for deal in mine}
+        ids = {e.id for e in episodes} if self.config.reproducible else {deal.id for deal in mine}
         samples = [s for s in credited.samples if s.episode in ids]
         pictures = {p.sha: p for e in episodes for p in pictures_of(e)}
         report.phase("score")

@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from tests.soak import hostile, others, restarts
+from tests.soak import determinism, hostile, others, restarts
 from tests.soak.rows import Row, Trial
 from vision_zero.runs.provenance import commit
 
-ROWS: tuple[Row, ...] = (*restarts.ROWS, *hostile.ROWS, *others.ROWS)
+ROWS: tuple[Row, ...] = (*restarts.ROWS, *determinism.ROWS, *hostile.ROWS, *others.ROWS)
 
 
 def main() -> int:

@@ -54,6 +54,7 @@ def load(config: ModelConfig, device: torch.device | str | None = None) -> VLM:
     if adapter:
         vlm.restore(adapter)
     vlm.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    files.align(vlm.model)
     vlm.model.eval()
     return vlm
 

@@ -22,6 +22,8 @@ NANO = "nano"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 CONVERT = "python src/transformers/models/internvl/convert_internvl_weights_to_hf.py"
 ORIGINAL_INTERNVL = ("internvl_chat", "internvl_chat_v1_5")
+ALIGNMENT = 64
+"""Bytes; what torch gives to tensors of its own on a CPU."""
 
 
 def resolve(path: str) -> str:
@@ -97,6 +99,17 @@ def read(path: str, config: ModelConfig) -> tuple[Any, Any]:
             f"another shape (such as {sorted(report['missing_keys'])[:2]}); download the model again"
         )
     return model, processor
+
+
+def align(model: torch.nn.Module) -> None:
+    """Let weights on the CPU begin where its vector units like it.
+
+    Weights read from a file begin anywhere, and differently with several processes; some products of matrices round
+    otherwise then. Equal runs would have unequal bits.
+    """
+    for weight in model.parameters():
+        if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT:
+            weight.data = weight.data.clone()
 
 
 def refuse_pickles(folder: Path) -> None:

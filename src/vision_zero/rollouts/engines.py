@@ -10,6 +10,9 @@ from vision_zero.models.base import VLM
 from vision_zero.rollouts.engine import PolicyEngine
 from vision_zero.rollouts.hf import HfEngine
 
+WHOLE_GAME = 1 << 30
+"""A batch size that no game reaches."""
+
 
 def make_engines(
     vlm: VLM, start: VLM, config: RunConfig, folder: Path, rank: int, world: int, wait: Callable[[], None]
@@ -20,6 +23,9 @@ def make_engines(
     else leaves it to Transformers. `folder`: for files of this run. Raises `UserError`.
     """
     rollouts = config.rollouts
+    if config.reproducible:
+        # Sums over batches of other sizes round differently: a game's asks go together, beside nothing else.
+        return HfEngine(vlm, WHOLE_GAME), HfEngine(start, WHOLE_GAME)
     frozen = HfEngine.of(start, rollouts)
     if rollouts.engine == "hf":
         return HfEngine.of(vlm, rollouts), frozen

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch.distributed.tensor import DTensor
 
 from vision_zero.config import UpdateConfig
+from vision_zero.distributed import Processes
 from vision_zero.errors import UserError
 
 REDUCE_ELEMENTS = 2**26
@@ -59,7 +59,7 @@ class MasterAdamW:
             fused=True,
         )
 
-    def start(self, accelerator: Accelerator) -> None:
+    def start(self, accelerator: Processes) -> None:
         """Give every process the weights of the first one."""
         if accelerator.num_processes > 1:
             for master in self._masters.values():
@@ -80,7 +80,7 @@ class MasterAdamW:
         for parameter, master in self._pairs():
             parameter.grad = master.grad = None
 
-    def synchronise(self, accelerator: Accelerator) -> None:
+    def synchronise(self, accelerator: Processes) -> None:
         """Sum gradients over processes. A process that had no work takes part with zeros, so nobody waits."""
         if accelerator.num_processes == 1:
             return
@@ -141,7 +141,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _sum(gradients: list[torch.Tensor], accelerator: Accelerator) -> None:
+def _sum(gradients: list[torch.Tensor], accelerator: Processes) -> None:
     flat = torch.cat([g.flatten() for g in gradients])
     flat = accelerator.reduce(flat, reduction="sum")
     for g, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
+
+from vision_zero.distributed import Processes
 
 
 class Tally:
@@ -32,7 +33,7 @@ class Tally:
         if values.numel():
             self._peaks[name] = max(float(values.max()), self._peaks.get(name, -float("inf")))
 
-    def gathered(self, accelerator: Accelerator) -> dict[str, float]:
+    def gathered(self, accelerator: Processes) -> dict[str, float]:
         """The figures over all processes, equal on each. To be called by all of them."""
         others = [self] if accelerator.num_processes == 1 else gather_object([self])
         whole = Tally()

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from vision_zero.config import RunConfig
+from vision_zero.distributed import Processes
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.models.memory import memory_for
@@ -38,7 +38,7 @@ class Updater:
     `reference` is what the KL terms pull towards: `vlm.reference()`, taken before trained weights are loaded.
     """
 
-    def __init__(self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Accelerator, total_steps: int) -> None:
+    def __init__(self, vlm: VLM, reference: VLM, config: RunConfig, accelerator: Processes, total_steps: int) -> None:
         self.steps = 0
         self.skipped_in_a_row = 0
         """Updates that were skipped since the last one that was not."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from accelerate import Accelerator
-
 from vision_zero.config import RunConfig
+from vision_zero.distributed import Processes
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
 from vision_zero.update.parallel.base import Parallel
@@ -16,7 +15,7 @@ from vision_zero.update.scorer import Scorer
 __all__ = ["Parallel", "make_parallel"]
 
 
-def make_parallel(vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Accelerator) -> Parallel:
+def make_parallel(vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Processes) -> Parallel:
     """The layout that `devices.shard` names. Raises `UserError` where it would have no effect."""
     shard = config.devices.shard
     if shard == "none":

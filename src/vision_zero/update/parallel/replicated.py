@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
 from vision_zero.config import RunConfig
+from vision_zero.distributed import Processes
 from vision_zero.models.base import VLM
 from vision_zero.update.optimizer import MasterAdamW
 from vision_zero.update.scorer import Scorer
@@ -20,7 +20,7 @@ class Replicated:
 
     even = False
 
-    def __init__(self, vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Accelerator) -> None:
+    def __init__(self, vlm: VLM, scorer: Scorer, config: RunConfig, accelerator: Processes) -> None:
         self.scorer: torch.nn.Module = scorer
         self._accelerator = accelerator
         self._max_norm = config.update.max_gradient_norm
