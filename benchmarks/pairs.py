@@ -1,4 +1,4 @@
-"""Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N] [--workers N]`.
+"""Speed of making pairs: scene, twin, both pictures, PNG. `python benchmarks/pairs.py [--pairs N]`.
 
 With `--photos DIR`, photos too: each is edited once, by one process, whatever the number of pairs. With `--blender N`,
 N pairs by Blender too, its start included.
@@ -38,7 +38,6 @@ def cpu_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=60)
-    parser.add_argument("--workers", type=int, default=1, help="processes; 1: this one")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of photos to edit")
     parser.add_argument("--blender", type=int, metavar="N", help="pairs drawn by Blender, which must be installed")
     options = parser.parse_args()
@@ -48,8 +47,6 @@ def main() -> None:
         assert isinstance(source, MadeSource)
         source[options.pairs]  # modules and fonts are loaded once, and not counted
         wall, cpu = time.perf_counter(), cpu_seconds()
-        if options.workers > 1:
-            source.prefetch(range(options.pairs), options.workers)
         pairs = [source[i] for i in range(options.pairs)]
         report(name, pairs, time.perf_counter() - wall, cpu_seconds() - cpu)
     if options.photos:

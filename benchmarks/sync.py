@@ -42,31 +42,50 @@ class Recorder(Reporter):
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--workers", type=int, default=0, help="also with so many that make the next step's pictures")
     asked = parser.parse_args(arguments)
-    config = load_config(asked.recipe, [f"games_per_step={asked.games}", "processes=1", "evaluation.games=0"])
+    without = run(asked.recipe, asked.games, asked.repeats, 0)
+    phases = sorted({name for step in without for name in step} - {"seconds/step"})
+    shares = {name: [step.get(name, 0.0) / step["seconds/step"] for step in without] for name in phases}
+    rest = [1 - sum(step.get(name, 0.0) for name in phases) / step["seconds/step"] for step in without]
+    notes = [told(without, "without workers")]
+    if asked.workers:
+        notes.append(told(run(asked.recipe, asked.games, asked.repeats, asked.workers), f"{asked.workers} workers"))
+    report(
+        f"sync: {asked.repeats} steps of {asked.games} games, {asked.recipe.stem}",
+        ("phase", "share of the step's seconds"),
+        [(name.removeprefix("seconds/"), middle(shares[name], ".1%")) for name in phases]
+        + [("rest", middle(rest, ".1%"))],
+        notes,
+        [Goal("neither play nor update", statistics.median(rest), GOAL, "at most")],
+        asked.json,
+    )
+
+
+def run(recipe: Path, games: int, repeats: int, workers: int) -> list[dict[str, float]]:
+    """Seconds of so many steps, by name."""
+    settings = [f"games_per_step={games}", "processes=1", "evaluation.games=0", f"rollouts.workers={workers}"]
+    config = load_config(recipe, settings)
     steps: list[dict[str, float]] = []
     with TemporaryDirectory() as folder:
         console = Console(quiet=True)
         store = RunStore.create(Path(folder), config)
         trainer = Trainer(config, store, make_accelerator(cpu=not torch.cuda.is_available()), console)
         with Recorder(store, config.steps, 0, console) as recorder:
-            for _ in range(asked.repeats + 1):
+            # The first step reads libraries, and looks at sight, which later ones do every `sight_check_every`.
+            trainer.step(recorder)
+            trainer.dealer.wait()
+            for _ in range(repeats):
                 whole = spent(lambda: trainer.step(recorder)).wall
                 steps.append({**recorder.seconds, "seconds/step": whole})
-    # The first step reads every picture, and looks at sight, which later ones do every `sight_check_every`.
-    steps = steps[1:]
-    phases = sorted({name for step in steps for name in step} - {"seconds/step"})
-    shares = {name: [step.get(name, 0.0) / step["seconds/step"] for step in steps] for name in phases}
-    rest = [1 - sum(step.get(name, 0.0) for name in phases) / step["seconds/step"] for step in steps]
-    report(
-        f"sync: {asked.repeats} steps of {asked.games} games, {asked.recipe.stem}",
-        ("phase", "share of the step's seconds"),
-        [(name.removeprefix("seconds/"), middle(shares[name], ".1%")) for name in phases]
-        + [("rest", middle(rest, ".1%"))],
-        [f"a step: {middle([s['seconds/step'] for s in steps])} s"],
-        [Goal("neither play nor update", statistics.median(rest), GOAL, "at most")],
-        asked.json,
-    )
+        trainer.dealer.close()
+    return steps
+
+
+def told(steps: Sequence[Mapping[str, float]], how: str) -> str:
+    """Seconds of dealing, of play and of all of a step."""
+    names = ("deal", "play", "step")
+    return f"{how}: " + ", ".join(f"{n} {middle([step[f'seconds/{n}'] for step in steps])} s" for n in names)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from tests.kills import command
 from vision_zero.lifeline import end_with_parent
 
 POOL = (
-    "import time; from concurrent.futures import ProcessPoolExecutor as P; from vision_zero.lifeline import *\n"
-    "import multiprocessing as m; p = P(2, m.get_context('spawn'), end_with_parent)\n"
-    "[p.submit(time.sleep, 1000) for _ in range(2)]; time.sleep(1000)"
+    "import time; from types import SimpleNamespace as Reader; from vision_zero.rollouts.ahead import Ahead\n"
+    "ahead = Ahead('pairs', Reader(preprocess=None), 2); ahead.start(range(8)); time.sleep(1000)"
 )
 NANO = "from pathlib import Path; from vision_zero.models.nano import make; make(Path({out!r}))"
 
@@ -35,10 +34,10 @@ def runs(pid: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["a pool", "train", "nano make"])
+@pytest.mark.parametrize("program", ["pictures ahead", "train", "nano make"])
 def test_no_child_outlives_a_killed_parent(tmp_path: Path, program: str) -> None:
     words = {
-        "a pool": ["-c", POOL],
+        "pictures ahead": ["-c", POOL],
         "train": ["-m", "vision_zero.cli", *command(tmp_path / "run", processes=2)],
         "nano make": ["-c", NANO.format(out=str(tmp_path))],
     }[program]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tests.kills import differences
 from tests.tiny_models import folder
 from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
+from vision_zero.games.base import Deal
+from vision_zero.pairs.clevr.source import ClevrSource
+from vision_zero.rollouts.dealing import Dealer
 from vision_zero.runs.store import RunStore
 from vision_zero.train import train
-from vision_zero.types import PicturePart, Stage, TextPart
+from vision_zero.types import ImagePair, PicturePart, Stage, TextPart
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "qwen2_5_vl_7b_clevr.yaml"
@@ -39,6 +44,7 @@ def full_size() -> dict[str, Any]:
         "game.max_clue_tokens": 8,
         "game.max_vote_tokens": 8,
         "evaluation.games": 0,
+        "rollouts.workers": 0,
         "sight_check_every": 1,
         "update.learning_rate": 1e-3,
         # A random model never votes readably, so that only a penalty on its clues gives it something to learn.
@@ -110,6 +116,28 @@ def test_sampler_and_trainer_agree_and_the_model_sees(finished: RunStore, full: 
     for line in finished.read_metrics() + full.read_metrics():
         assert line["update/sampler_difference"] < 1e-4
         assert line["sight"] > 1e-4
+
+
+@pytest.mark.slow
+def test_pictures_that_workers_make_and_read_change_no_byte(
+    finished: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deal, make, made_here = Dealer.deal, ClevrSource._make, []
+
+    def deal_when_all_is_done(self: Dealer, step: int, only: Sequence[int]) -> list[Deal]:
+        self.wait()
+        return deal(self, step, only)
+
+    def make_here(self: ClevrSource, index: int) -> ImagePair:
+        made_here.append(index)
+        return make(self, index)
+
+    monkeypatch.setattr(Dealer, "deal", deal_when_all_is_done)
+    monkeypatch.setattr(ClevrSource, "_make", make_here)
+    other = run(tmp_path / "run", config({**short(), "rollouts.workers": 1}))
+    # those of the first step
+    assert len(made_here) == 2
+    assert differences(finished.path, other.path) == ["recipe.yaml"]
 
 
 def test_a_checkpoint_is_an_ordinary_model_folder(finished: RunStore) -> None:

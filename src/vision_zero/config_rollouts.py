@@ -49,6 +49,9 @@ class RolloutConfig(Node):
     ones need not read them again; changes speed, not results. 0: everything is read anew. vLLM has its own cache."""
     tokens_per_read: Positive = 16384
     """Most tokens (padding included) of prompts that `hf` reads in one forward; sets memory, not results."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes, of each process of the run, that make and read the next step's pictures while this one is played and
+    trained on; changes speed, not results. 0: none. None: half of the cores that training leaves idle, at most 2."""
     opponents: dict[Literal["civilian", "spy"], Annotated[str, Field(pattern=r"^(frozen|api:.+)$")]] = Field(
         default_factory=dict
     )

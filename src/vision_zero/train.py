@@ -26,7 +26,7 @@ from vision_zero.pairs import open_pairs
 from vision_zero.playing import PlayersLost, Playing
 from vision_zero.preemption import Preempted, Preemption
 from vision_zero.probe import probe as worst_batch
-from vision_zero.rollouts.dealing import deals_of_step
+from vision_zero.rollouts.dealing import Dealer
 from vision_zero.runs import checkpoint
 from vision_zero.runs.guard import Unchanged
 from vision_zero.runs.reporter import Reporter, Silent
@@ -63,6 +63,7 @@ def train(config: RunConfig, run_dir: Path, console: Console | None = None, prob
                 enter("summary")
                 trainer.summarise()
             finally:
+                trainer.dealer.close()
                 trainer.playing.close()
 
 
@@ -87,6 +88,7 @@ class Trainer:
         sharing = Alone(accelerator.device) if config.reproducible else accelerator
         self.updater = Updater(self.vlm, start, config, sharing, config.steps)
         self.playing = Playing(self.vlm, start, config, store, accelerator)
+        self.dealer = Dealer(self.pairs, config, self.playing.cast, self.vlm)
         evaluated = config.evaluation.games > 0
         self.held_out = held_out_games(config, self.playing.play, self.playing.frozen) if evaluated else None
         self.rae = RoleAdvantage(config.credit.rae_alpha, config.credit.rae_order)
@@ -119,8 +121,8 @@ class Trainer:
         """One step of training, on the stage that is due."""
         began, stage = time.monotonic(), self.stages.stage
         report.phase("play")
-        games = self.config.games_per_step
-        mine = deals_of_step(self.pairs, self.config.seed, self.done, games, self.playing.cast, shard(range(games)))
+        mine = self.dealer.deal(self.done, shard(range(self.config.games_per_step)))
+        dealt = time.monotonic()
         try:
             all_games = self.playing.play_step(self.done, mine)
         except PlayersLost:
@@ -163,7 +165,8 @@ class Trainer:
             report.note(change.reason)
         metrics |= {
             **{f"engine/{name}": value for name, value in self.playing.engines[0].figures().items()},
-            "seconds/play": played - began,
+            "seconds/deal": dealt - began,
+            "seconds/play": played - dealt,
             **{name: value for name, value in updated.items() if name.startswith("seconds/")},
             "seconds/step": time.monotonic() - began,
             "speed/games_per_second": len(episodes) / (played - began),

@@ -62,13 +62,8 @@ def test_seeds_and_splits_share_nothing() -> None:
     assert open_pairs(NANO.model_copy(update={"changes": 1}), 3, "train").fingerprint != sets[0].fingerprint
 
 
-def test_workers_make_the_same_pairs_and_other_processes_too() -> None:
+def test_other_processes_make_the_same_pairs() -> None:
     source = ClevrSource(NANO, 3, "train")
-    source.prefetch([7, 1, 1], workers=2)
-    assert set(source._made) == {1, 7}
-    fresh = ClevrSource(NANO, 3, "train")
-    assert shas(source[7]) == shas(fresh[7])
-    assert source[1] == fresh[1]
     script = (
         "from vision_zero.config import ClevrPairs; from vision_zero.pairs import open_pairs;"
         f"p = open_pairs(ClevrPairs.model_validate_json({NANO.model_dump_json()!r}), 3, 'train')[7];"

@@ -103,7 +103,7 @@ class VLM:
 
         special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
         guarded = frozenset((special | vision | self.end_ids) - {tokenizer.unk_token_id})
-        self._reader = PictureReader(processor, self.image_token_id, self.family.shape_names)
+        self.reader = PictureReader(processor, self.image_token_id, self.family.shape_names)
         self._encoder = PromptEncoder(processor, self.image_token_id, guarded)
         self._features = _feature_cache() if self.vision_frozen else None
 
@@ -163,7 +163,7 @@ class VLM:
 
     def encode(self, messages: Sequence[Message]) -> Prompt:
         """The prompt that asks the model to speak next. Equal beginnings of messages give equal beginnings of ids."""
-        return self._encoder.encode(messages, self._reader.expansion)
+        return self._encoder.encode(messages, self.reader.expansion)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of sampled ids, special tokens dropped."""
@@ -171,15 +171,15 @@ class VLM:
 
     def placeholders(self, picture: Picture) -> int:
         """How many placeholder tokens the picture takes in a prompt."""
-        return self._reader.placeholders(picture)
+        return self.reader.placeholders(picture)
 
     def expansion(self, picture: Picture) -> tuple[int, ...]:
         """The ids that the picture takes in a prompt: its placeholders and what encloses them."""
-        return self._reader.expansion(picture)
+        return self.reader.expansion(picture)
 
     def pixels(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
         """What the model's own image processor makes of the pictures, joined in order, on the CPU."""
-        return concatenate([self._reader.pixels(p) for p in pictures], self.family.picture_axis)
+        return concatenate([self.reader.pixels(p) for p in pictures], self.family.picture_axis)
 
     def image_features(self, pictures: Sequence[Picture]) -> list[PictureFeatures]:
         """Each picture as the language model reads it, `tokens` of shape (placeholders, H).
@@ -206,7 +206,7 @@ class VLM:
         ids = torch.tensor(prompt.ids + (0,) * completion_length)
         picture = (ids == self.image_token_id).long()
         picture[len(prompt.ids) :] = 0
-        return self.family.positions(self.backbone, ids, picture, self._reader.shapes(prompt.pictures))
+        return self.family.positions(self.backbone, ids, picture, self.reader.shapes(prompt.pictures))
 
     # Ids and features to log-probs
 
@@ -325,7 +325,7 @@ class VLM:
         return self.model.disable_adapter() if self._adapter_off else nullcontext()
 
     def _on_device(self, picture: Picture) -> dict[str, Tensor]:
-        return {k: v.to(self.device) for k, v in self._reader.pixels(picture).items()}
+        return {k: v.to(self.device) for k, v in self.reader.pixels(picture).items()}
 
     def _frozen_features(self, picture: Picture) -> PictureFeatures:
         with self.evaluating(), self._adapters():

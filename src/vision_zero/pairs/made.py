@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vision_zero.lifeline import end_with_parent
 from vision_zero.pairs.base import Split
 from vision_zero.types import JSON, ImagePair, Picture
 
@@ -53,16 +48,9 @@ class MadeSource(ABC):
         self._made.move_to_end(index)
         return self._made[index]
 
-    def prefetch(self, indices: Iterable[int], workers: int) -> None:
-        """Make pairs ahead of time in `workers` processes. The pairs are the same as without."""
-        missing = [i for i in dict.fromkeys(indices) if i not in self._made]
-        if not missing:
-            return
-        make = partial(_make_one, type(self), self.config, self.seed, self.split)
-        # spawned, not forked: the caller may have threads (torch), which a fork would cut off
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-            for index, pair in zip(missing, pool.map(make, missing, chunksize=8), strict=True):
-                self._keep(index, pair)
+    def __getstate__(self) -> JSON:
+        # A copy in another process makes its own.
+        return self.__dict__ | {"_made": OrderedDict(), "_bytes": 0}
 
     def _keep(self, index: int, pair: ImagePair) -> None:
         self._made[index] = pair
@@ -80,14 +68,3 @@ def png_picture(pixels: NDArray[np.uint8], facts: JSON) -> Picture:
 
 def _size(pair: ImagePair) -> int:
     return len(pair.original.data) + (len(pair.modified.data) if pair.modified else 0)
-
-
-def _make_one(kind: Any, config: Any, seed: int, split: Split, index: int) -> ImagePair:
-    pair: ImagePair = _source(kind, config, seed, split)[index]
-    return pair
-
-
-@lru_cache(maxsize=1)
-def _source(kind: Any, config: Any, seed: int, split: Split) -> MadeSource:
-    source: MadeSource = kind(config, seed, split)
-    return source

@@ -62,6 +62,10 @@ class BadFile(UserError):
         self.problem = Problem(str(file), reason)
         super().__init__(str(self.problem))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Raised in another process, it is made here from what it was made from, not from its message.
+        return type(self), (self.problem.file, self.problem.reason)
+
 
 class Loaded(NamedTuple):
     """A picture, and what was seen of it in decoding it: width and height in pixels, and a hash of its pixels."""

@@ -25,7 +25,7 @@ from vision_zero.pairs.photos.edits import Edit, edits
 from vision_zero.pairs.photos.kept import Kept, Made, Twin
 from vision_zero.pairs.reading import EXTENSIONS, UNREAD, BadFile, Problem, decode, read_bytes, to_png
 from vision_zero.seeds import derive_seed
-from vision_zero.types import ImagePair, Picture
+from vision_zero.types import JSON, ImagePair, Picture
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,10 @@ class PhotosSource:
             self._keep(name, self._pairs(name, data))
         self._made.move_to_end(name)
         return self._made[name][draw]
+
+    def __getstate__(self) -> JSON:
+        # A copy in another process makes its own, and opens an editor if it needs one.
+        return self.__dict__ | {"_made": OrderedDict(), "_bytes": 0, "_editor": None}
 
     @cached_property
     def _recipe(self) -> str:
