@@ -66,8 +66,9 @@ def probe_play(config: RunConfig, vlm: VLM, game: LongestGame, games: int) -> No
 
 def probe_update(config: RunConfig, vlm: VLM, updater: Updater, game: LongestGame, games: int) -> None:
     """The update of the stage whose batches are largest, with as many games as fill one."""
-    _, read = max(steps_of(config), key=lambda s: rows_of(config, game, games, s[1])[0])
-    width, rows, trees = rows_of(config, game, games, read)
+    text = vlm.network.config.get_text_config()
+    _, read = max(steps_of(config), key=lambda s: rows_of(config, text, game, games, s[1])[0])
+    width, rows, trees = rows_of(config, text, game, games, read)
     enough = min(games, 1 + rows * width // sum(trees))
     words = _words(vlm)
     samples: list[Sample] = []

@@ -87,6 +87,8 @@ class Trainer:
         start = self.vlm.reference(offload=config.devices.reference == "cpu")
         sharing = Alone(accelerator.device) if config.reproducible else accelerator
         self.updater = Updater(self.vlm, start, config, sharing, config.steps)
+        if self.updater.apart and self.accelerator.is_main_process:
+            console.print(f"samples are trained apart, as with update.pack=none: {self.updater.apart}", highlight=False)
         self.playing = Playing(self.vlm, start, config, store, accelerator)
         self.dealer = Dealer(self.pairs, config, self.playing.cast, self.vlm)
         evaluated = config.evaluation.games > 0

@@ -26,7 +26,7 @@ from vision_zero.models.pictures import PictureReader, concatenate
 from vision_zero.models.prompts import PromptEncoder
 from vision_zero.models.qwen_vl import QwenVL
 from vision_zero.models.smolvlm import SmolVLM
-from vision_zero.models.tree_attention import NAME, TreeMask
+from vision_zero.models.tree_attention import NAME, TreeMask, why_apart
 from vision_zero.types import Message, Picture, Prompt
 
 FAMILIES: dict[str, Family] = {t: family for family in (QwenVL(), InternVL(), SmolVLM()) for t in family.model_types}
@@ -81,6 +81,8 @@ class VLM:
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model: Any = add_adapter(model, config, self.family.vision_parts) if config.lora else model
+        self.apart = why_apart(config.attention, model.config.get_text_config())
+        """Why this model takes no trees, None if it does."""
         self._adapter_off = False
         self._offload: Offload | None = None
 
@@ -222,8 +224,11 @@ class VLM:
 
         `ids` (B, L); `attention_mask` None, (B, keys) nonzero at real tokens, or who attends to
         whom in trees; `position_ids` (A, B, L); `pictures` in the order of their placeholders, row by
-        row. A `cache` is read and extended. Raises `ValueError` if placeholders and features differ in number.
+        row. A `cache` is read and extended, in eval mode only. Raises `ValueError` if placeholders and features
+        differ in number, `UserError` for trees if the model takes none (`apart`).
         """
+        if cache is not None and self.model.training:
+            raise ValueError("a cache needs eval mode (`evaluating`): gradient checkpointing would drop it in silence")
         features = self.image_features(pictures)
         expected, found = sum(len(f.tokens) for f in features), int((ids == self.image_token_id).sum())
         if expected != found:
@@ -338,17 +343,17 @@ class VLM:
             return {"attention_mask": torch.ones_like(ids)}
         if isinstance(mask, Tensor):
             return {"attention_mask": mask}
+        if self.apart:
+            raise UserError(f"{self.apart}: set update.pack=none")
         if self.config.attention == "sdpa":
             text = self.network.config.get_text_config()
             groups = text.num_attention_heads // text.num_key_value_heads
             # Transformers makes no mask of its own if it is given one of four axes.
             return {"attention_mask": mask.scores(groups, self.network.dtype), "tree": mask}
-        if self.config.attention == "eager":
-            # Eager attention adds its mask to the scores: a bool mask would be silently wrong.
-            dtype, pairs = self.network.dtype, mask.dense(ids.numel())
-            scores = torch.zeros(pairs.shape, dtype=dtype, device=pairs.device)
-            return {"attention_mask": scores.masked_fill(~pairs, torch.finfo(dtype).min)[None, None]}
-        raise UserError(f"model.attention={self.config.attention} takes no trees: set model.attention=sdpa")
+        # Eager attention adds its mask to the scores: a bool mask would be silently wrong.
+        dtype, pairs = self.network.dtype, mask.dense(ids.numel())
+        scores = torch.zeros(pairs.shape, dtype=dtype, device=pairs.device)
+        return {"attention_mask": scores.masked_fill(~pairs, torch.finfo(dtype).min)[None, None]}
 
 
 def _feature_cache() -> ByteLru[PictureFeatures]:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import get_layer_types_and_kwargs
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -58,6 +59,18 @@ class TreeMask:
             True
         )
         return pairs[:nodes]
+
+
+def why_apart(implementation: str, text: Any) -> str | None:
+    """Why samples cannot be packed as trees, None if they can: `implementation` of attention in a language model with
+    the configuration `text`."""
+    if implementation == "flash_attention_2":
+        return "model.attention=flash_attention_2 takes no mask by ancestry"
+    types, _ = get_layer_types_and_kwargs(text)
+    if other := sorted(set(types) - {"full_attention"}):
+        # Transformers takes a mask over all pairs as it is, and would widen a window in silence.
+        return f"the model has {', '.join(other)} layers, and a tree needs layers that attend to everything"
+    return None
 
 
 def tree_mask(end: npt.NDArray[np.int64]) -> TreeMask:

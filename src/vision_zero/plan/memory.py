@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vision_zero.config import RunConfig
 from vision_zero.models.base import FEATURE_CACHE_BYTES
-from vision_zero.models.tree_attention import BLOCK
+from vision_zero.models.tree_attention import BLOCK, why_apart
 from vision_zero.plan.longest import LongestGame
 from vision_zero.plan.shapes import Shape
 from vision_zero.types import Stage
@@ -151,7 +152,7 @@ def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> t
     """Bytes kept by the forward of a full batch, and bytes at work in its backward."""
     worst = (0, 0)
     for _, read in steps_of(config):
-        width, rows, trees = rows_of(config, game, games, read)
+        width, rows, trees = rows_of(config, shape.text, game, games, read)
         kept, work = _decoder(config, shape, width, rows, max(len(r.ids) + r.budget for r in game.requests))
         seen = math.ceil(rows * width / max(1, sum(trees) // len(trees)))
         if shape.vision_trained:
@@ -162,10 +163,12 @@ def _update(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> t
     return worst
 
 
-def rows_of(config: RunConfig, game: LongestGame, games: int, read: Sequence[Stage]) -> tuple[int, int, list[int]]:
+def rows_of(
+    config: RunConfig, text: Any, game: LongestGame, games: int, read: Sequence[Stage]
+) -> tuple[int, int, list[int]]:
     """Width and number of the rows of a full batch, and the lengths of a game's trees, which stand in one row."""
     limit = config.update.tokens_per_batch
-    if _packed(config):
+    if packed(config, text):
         trees = [min(length, limit) for length in game.trees(read)]
         filled = 0
         for length in sorted(trees * games, reverse=True):
@@ -177,15 +180,16 @@ def rows_of(config: RunConfig, game: LongestGame, games: int, read: Sequence[Sta
     return width, rows, trees
 
 
-def _packed(config: RunConfig) -> bool:
-    return config.update.pack == "tree" and config.model.attention != "flash_attention_2"
+def packed(config: RunConfig, text: Any) -> bool:
+    """Whether the update packs samples as trees. `text`: the language model's configuration."""
+    return config.update.pack == "tree" and why_apart(config.model.attention, text) is None
 
 
 def _decoder(config: RunConfig, shape: Shape, width: int, rows: int, longest: int) -> tuple[int, int]:
     text, nodes = shape.text, width * rows
     layers, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
     layer, mask = nodes * shape.saved // layers, 0
-    if _packed(config):
+    if packed(config, text):
         # a block of nodes attends to at most its own and the longest path above: allowed or not, what is added to
         # the scores of heads that share keys, and in every layer the keys and values of each block
         keys = min(width, longest + BLOCK)

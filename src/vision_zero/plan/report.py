@@ -8,7 +8,7 @@ from rich.table import Table
 
 from vision_zero.plan.longest import CHARACTERS_PER_TOKEN
 from vision_zero.plan.making import Plan, hours
-from vision_zero.plan.memory import GIB, steps_of
+from vision_zero.plan.memory import GIB, packed, steps_of
 
 SMALLEST = GIB // 200
 """Bytes below which a line of the bill is left out."""
@@ -56,12 +56,13 @@ def _print_work(plan: Plan, console: Console) -> None:
     table.add_row("model's context", f"{shape.text.max_position_embeddings} tokens")
     for stage, read in steps_of(config):
         samples = config.games_per_step * game.completions(read)
-        packed, unpacked = sum(game.trees(read)), game.unpacked(read)
-        table.add_row(
-            f"{stage.value} step",
-            f"{samples} samples; {packed * config.games_per_step} tokens packed as trees, "
-            f"{unpacked / packed:.1f} times as many apart",
-        )
+        together, apart = sum(game.trees(read)), game.unpacked(read)
+        tokens = f"{apart * config.games_per_step} tokens, each sample apart"
+        if packed(config, shape.text):
+            tokens = (
+                f"{together * config.games_per_step} tokens packed as trees, {apart / together:.1f} times as many apart"
+            )
+        table.add_row(f"{stage.value} step", f"{samples} samples; {tokens}")
     table.add_row("optimizer steps", str(plan.optimizer_steps))
     console.print(table)
 

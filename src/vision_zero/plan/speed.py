@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vision_zero.config import RunConfig
 from vision_zero.plan.devices import Devices
 from vision_zero.plan.longest import LongestGame
+from vision_zero.plan.memory import packed
 from vision_zero.plan.shapes import Shape
 from vision_zero.types import Stage
 
@@ -33,8 +34,7 @@ def seconds_of(config: RunConfig, shape: Shape, game: LongestGame, devices: Devi
     assert speed is not None
     games = math.ceil(config.games_per_step / devices.count)
     language = shape.parameters - shape.vision_parameters
-    packed = config.update.pack == "tree" and config.model.attention != "flash_attention_2"
-    nodes = games * (sum(game.trees(read)) if packed else game.unpacked(read))
+    nodes = games * (sum(game.trees(read)) if packed(config, shape.text) else game.unpacked(read))
     # two operations a weight and token in a forward, as many for the gradient of activations, and of weights
     passes = 4.0 + (0 if shape.adapter else 2) + (2 if config.model.gradient_checkpointing else 0)
     with_reference = config.update.kl > 0 or config.credit.anchor > 0

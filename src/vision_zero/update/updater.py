@@ -48,8 +48,9 @@ class Updater:
         self._config = config
         self._accelerator = accelerator
         self._total_steps = total_steps
-        flash = config.model.attention == "flash_attention_2"  # it takes no mask by ancestry
-        self._pack: Literal["tree", "none"] = "none" if flash else config.update.pack
+        self.apart = vlm.apart if config.update.pack == "tree" else None
+        """Why samples are computed apart although `update.pack` is `tree`; None if they are not."""
+        self._pack: Literal["tree", "none"] = "none" if self.apart else config.update.pack
         self._scorer = Scorer(vlm, config.rollouts.temperature).to(accelerator.device)
         self._reference: Scorer | None = None
         if config.update.kl > 0 or config.credit.anchor > 0:
