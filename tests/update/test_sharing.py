@@ -150,9 +150,7 @@ def windowed(vlm: VLM) -> VLM:
 
 
 @pytest.mark.usefixtures("flash")
-def test_flash_attention_computes_samples_apart_with_a_word(
-    make: Make, masks: list[type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flash_attention_computes_samples_apart_with_a_word(make: Make, masks: list[type], tmp_path: Path) -> None:
     vlm, updater = make(attention="flash_attention_2", update=STILL)
     samples, pictures = game(vlm, "g")
     metrics = a_step(vlm, updater, as_sampled(updater, samples, pictures), pictures)[3]
@@ -162,7 +160,8 @@ def test_flash_attention_computes_samples_apart_with_a_word(
 
     said = Console(file=io.StringIO(), width=200)
     settings = config({**short(), "model.attention": "flash_attention_2"})
-    Trainer(settings, RunStore.create(tmp_path, settings, tmp_path / "run"), make_accelerator(cpu=True), said)
+    store = RunStore.create(tmp_path, settings, tmp_path / "run")
+    Trainer(settings, store, make_accelerator(cpu=True), said).dealer.close()
     assert isinstance(said.file, io.StringIO)
     assert f"trained apart, as with update.pack=none: {updater.apart}" in said.file.getvalue()
     assert "model.attention=flash_attention_2" in updater.apart
