@@ -22,11 +22,12 @@ from tests.tiny_models import folder
 from vision_zero.config import RunConfig, load_config
 from vision_zero.errors import UserError
 from vision_zero.games.base import Deal
+from vision_zero.models.pictures import Preprocessor, Reading
 from vision_zero.pairs.clevr.source import ClevrSource
 from vision_zero.rollouts.dealing import Dealer
 from vision_zero.runs.store import RunStore
 from vision_zero.train import train
-from vision_zero.types import ImagePair, PicturePart, Stage, TextPart
+from vision_zero.types import ImagePair, Picture, PicturePart, Stage, TextPart
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "qwen2_5_vl_7b_clevr.yaml"
@@ -122,7 +123,9 @@ def test_sampler_and_trainer_agree_and_the_model_sees(finished: RunStore, full: 
 def test_pictures_that_workers_make_and_read_change_no_byte(
     finished: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deal, make, made_here = Dealer.deal, ClevrSource._make, []
+    deal, make, read = Dealer.deal, ClevrSource._make, Preprocessor.__call__
+    made_here: list[int] = []
+    read_here: list[str] = []
 
     def deal_when_all_is_done(self: Dealer, step: int, only: Sequence[int]) -> list[Deal]:
         self.wait()
@@ -132,11 +135,17 @@ def test_pictures_that_workers_make_and_read_change_no_byte(
         made_here.append(index)
         return make(self, index)
 
+    def read_here_too(self: Preprocessor, picture: Picture) -> Reading:
+        read_here.append(picture.sha)
+        return read(self, picture)
+
+    monkeypatch.setattr(Preprocessor, "__call__", read_here_too)
     monkeypatch.setattr(Dealer, "deal", deal_when_all_is_done)
     monkeypatch.setattr(ClevrSource, "_make", make_here)
     other = run(tmp_path / "run", config({**short(), "rollouts.workers": 1}))
     # those of the first step
     assert len(made_here) == 2
+    assert len(read_here) == len(set(read_here)), "a picture was processed twice"
     assert differences(finished.path, other.path) == ["recipe.yaml"]
 
 
