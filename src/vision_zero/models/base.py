@@ -106,6 +106,7 @@ class VLM:
         special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
         guarded = frozenset((special | vision | self.end_ids) - {tokenizer.unk_token_id})
         self.reader = PictureReader(processor, self.image_token_id, self.family.shape_names)
+        """The image processor and what it made of pictures; one with that of the `reference`."""
         self._encoder = PromptEncoder(processor, self.image_token_id, guarded)
         self._features = _feature_cache() if self.vision_frozen else None
 
