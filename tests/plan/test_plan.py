@@ -186,6 +186,13 @@ def test_the_released_small_recipes_fit_their_cards() -> None:
         assert plan.fits, f"{name}: {plan.bill.peak / GIB:.1f} GiB"
 
 
+def test_the_plan_says_whether_samples_are_packed() -> None:
+    flash = {"model.attention": "flash_attention_2"}
+    said = [text_of(tiny(**settings), "cpu") for settings in ({}, {"update.pack": "none"}, flash)]
+    assert ["tokens packed as trees" in text for text in said] == [True, False, False]
+    assert ["tokens, each sample apart" in text for text in said] == [False, True, True]
+
+
 def test_stages_that_are_never_trained_are_not_planned() -> None:
     both = (Stage.CLUE, Stage.DECISION)
     assert steps_of(tiny(**{"credit.stages.schedule": "clue"})) == [(Stage.CLUE, (Stage.CLUE,))]

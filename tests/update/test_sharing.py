@@ -86,10 +86,11 @@ def test_old_reference_and_gradient_all_come_from_trees(make: Make, masks: list[
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tower_and_the_head_read_nothing_twice(make: Make, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tower each picture once though many samples show it; the head only nodes that predict a sampled token."""
+    """The tower each picture once though two games show it; the head only nodes that predict a sampled token."""
     vlm, updater = make(family)
-    samples, pictures = games(vlm, 2)
-    scored = updater.pack(samples, pictures)
+    samples, pictures = game(vlm, "a")
+    scored = updater.pack(samples + game(vlm, "b")[0], pictures)
+    assert len(scored.trees) == 2 * len(pictures)
     towers: list[int] = []
     headed: list[int] = []
     shown: list[int] = []
