@@ -114,8 +114,10 @@ class PictureReader:
 
     def _note(self, picture: Picture, reading: Reading) -> Mapping[str, Tensor]:
         self._expansions[picture.sha] = self._interned.setdefault(reading.expansion, reading.expansion)
-        self._shapes[picture.sha] = {name: reading.pixels[name] for name in self._shape_names}
-        return reading.pixels
+        # Copied to where torch puts tensors, whoever made them: products of what begins elsewhere may round otherwise.
+        pixels = {name: tensor.clone() for name, tensor in reading.pixels.items()}
+        self._shapes[picture.sha] = {name: pixels[name] for name in self._shape_names}
+        return pixels
 
 
 def concatenate(parts: Sequence[Mapping[str, Tensor]], axis: int = 0) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from vision_zero.types import ImagePair, Picture
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 2
-"""By default: two make and read more pictures than a step plays, and each holds the libraries in memory anew."""
+"""By default: each holds the libraries in memory anew, and has a whole step's time."""
 
 Readings = tuple[tuple[Picture, Reading | Exception], ...]
 
