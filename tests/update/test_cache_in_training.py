@@ -51,7 +51,6 @@ def test_play_is_right_before_and_after_an_update_with_checkpointing(make: Make,
     ]
     before = played(vlm, asked, in_training=False)
     as_trained(updater, before, pictures)
-    assert played(vlm, asked, in_training=True) == before
     updater.step(updater.prepare(before, pictures), pictures)
     after = played(vlm, asked, in_training=False)
     as_trained(updater, after, pictures)

@@ -63,7 +63,7 @@ def assert_equal(vlm: VLM, samples: list[Sample], pictures: dict[str, Picture], 
 
 def pictures_among_words(vlm: VLM) -> tuple[list[Sample], dict[str, Picture]]:
     """A game whose prompts show two pictures of different sizes, one or none, and branch before, between, behind."""
-    a, b = picture(1), picture(2, 112, 168)
+    a, b = picture(1, 84, 56), picture(2, 56, 112)
     ids = (40, 41, min(vlm.end_ids))
 
     def ask(*parts: str | Picture) -> Sample:
@@ -123,7 +123,7 @@ def test_eager_attention_too() -> None:
     assert_equal(vlm, samples, shown)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl"])
 def test_in_bfloat16_packing_adds_nothing_to_the_rounding(family: str) -> None:
     rounded, exact = load_tiny(family, dtype="bfloat16"), load_tiny(family)
     exact.model.load_state_dict({n: w.float() for n, w in rounded.model.state_dict().items()})
