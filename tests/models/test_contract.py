@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ class TestPrompts:
         prompt = vlm.encode(conversations()[2])
         assert prompt.ids.count(vlm.image_token_id) == counts[0] + counts[1]
         assert [len(f.tokens) for f in vlm.image_features(PICTURES)] == counts
+
+    def test_another_process_reads_pictures_alike(self, vlm: VLM) -> None:
+        """What travels is what `multiprocessing` would send."""
+        there = ForkingPickler.loads(ForkingPickler.dumps(vlm.reader.preprocess))
+        for p in FIVE:
+            found = ForkingPickler.loads(ForkingPickler.dumps(there(p)))
+            expected = vlm.reader.preprocess(p)
+            assert found.expansion == expected.expansion
+            assert found.pixels.keys() == expected.pixels.keys()
+            assert all(torch.equal(found.pixels[name], expected.pixels[name]) for name in expected.pixels)
 
     def test_placeholders_are_known_before_a_picture_is_read(self, vlm: VLM) -> None:
         for p in (*PICTURES, *FIVE):

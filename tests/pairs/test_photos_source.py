@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,13 @@ def test_a_seed_decides_everything(album: Path) -> None:
     assert everything(first) == everything(again)
     assert [p.modified for p in everything(other)] != [p.modified for p in everything(first)]
     assert [p.original for p in everything(other)] == [p.original for p in everything(first)]
+
+
+def test_a_set_that_was_sent_to_another_process_makes_the_same_pairs(album: Path) -> None:
+    source = PhotosSource(config(album), 0, "train")
+    there = ForkingPickler.loads(ForkingPickler.dumps(source))
+    assert not there._made
+    assert there[0] == source[0]
 
 
 def test_photos_are_split_by_their_bytes(tmp_path: Path) -> None:
