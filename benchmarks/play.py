@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks._common import Goal, flops_of, memory_limit, middle, options, ratios, reached, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, play_published, said
+from benchmarks._profile import by_kind
 from vision_zero.models.base import VLM
 
 GOAL = 20
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"ours: {reached(flops / seconds, vlm)}; "
             f"{traffic.bytes / 1e9 / seconds:.1f} GB/s of weights, keys and values in {traffic.passes} passes, "
             f"{traffic.bytes / seconds / read:.0%} of the {read / 1e9:.1f}",
+            f"seconds of ours: {by_kind(lambda: play_ours(config, vlm, deals))}",
         ],
         [Goal("games/s over the published schedule", statistics.median(gain), GOAL, "at least")],
         asked.json,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from benchmarks._common import Goal, flops_of, middle, options, ratios, reached, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, play_published, samples_of
+from benchmarks._profile import by_kind
 from benchmarks._update import Gradients, move
 
 GOAL = 10
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [
             f"published / ours: {middle(gain)}; gradients differ by {difference:.1e} of their norm",
             f"ours: {reached(flops / seconds, vlm)}",
+            f"seconds of ours: {by_kind(ours)}",
         ],
         [Goal("step over the published order of work", statistics.median(gain), GOAL, "at least")],
         asked.json,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from benchmarks._common import Goal, flops_of, middle, options, ratios, reached, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, samples_of
+from benchmarks._profile import by_kind
 from benchmarks._trl import TrlUpdate
 from benchmarks._update import Gradients, move
 
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{apart} tokens apart, {packed} as trees: {apart / packed:.2f} times fewer; "
             f"samples of {min(lengths)} to {max(lengths)} tokens",
             f"ours: {reached(flops / seconds, vlm)}",
+            f"seconds of ours: {by_kind(ours)}",
         ],
         [Goal("update over TRL", statistics.median(gain), GOAL, "at least")],
         asked.json,

@@ -22,8 +22,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "tree_sdpa"
-BLOCK = 128
+BLOCK = 64
 """Queries of a block. More: fewer, larger products; fewer: less work thrown away where branches are short."""
+PARTS = 3
+"""Blocks are computed in so many parts, those with few keys together: each part is padded to its own longest."""
 ALIGNED = 8
 """Kernels copy masks whose last size is no multiple of this."""
 
@@ -32,15 +34,18 @@ ALIGNED = 8
 class TreeMask:
     """What B rows of N nodes attend to, in n blocks of Q queries with K keys: places in the flattened rows.
 
-    `keys` (n, K); `allowed` (n, Q, K) bool.
+    Blocks with few keys come first: `place` (n,) is where each stands in the rows. `keys` (n, K); `allowed` (n, Q, K)
+    bool. `parts`: (blocks, keys), so many blocks, the next ones, have at most so many keys.
     """
 
+    place: Tensor
     keys: Tensor
     allowed: Tensor
+    parts: tuple[tuple[int, int], ...]
 
     def to(self, device: torch.device) -> TreeMask:
         """The same on another device."""
-        return TreeMask(self.keys.to(device), self.allowed.to(device))
+        return TreeMask(self.place.to(device), self.keys.to(device), self.allowed.to(device), self.parts)
 
     def scores(self, groups: int, dtype: torch.dtype) -> Tensor:
         """What is added to the scores of `groups` heads that share keys: (n, 1, groups * Q, K), 0 or -inf.
@@ -54,7 +59,7 @@ class TreeMask:
         """All pairs of `nodes` (all rows' nodes together): (nodes, nodes) bool. For kernels that know no blocks."""
         blocks, length, _ = self.allowed.shape
         pairs = torch.zeros(blocks * length, nodes, dtype=torch.bool, device=self.keys.device)
-        query = torch.arange(blocks * length, device=self.keys.device).view(blocks, length, 1)
+        query = torch.arange(blocks * length, device=self.keys.device).view(blocks, length, 1)[self.place]
         pairs[query.expand_as(self.allowed)[self.allowed], self.keys[:, None].expand_as(self.allowed)[self.allowed]] = (
             True
         )
@@ -83,17 +88,22 @@ def tree_mask(end: npt.NDArray[np.int64]) -> TreeMask:
     for start in range(0, total, size):
         stop = min(start + size, total)
         above.append(np.concatenate([np.flatnonzero(last[:start] > start), np.arange(start, stop)]))
-    most = max(map(len, above))
-    most += -most % ALIGNED
+    place = np.array(sorted(range(len(above)), key=lambda block: len(above[block])))
+    parts = [(len(p), _aligned(len(above[p[-1]]))) for p in np.array_split(place, PARTS) if len(p)]
+    most = parts[-1][1]
     keys = np.zeros((len(above), most), np.int64)
     real = np.zeros((len(above), most), bool)
-    for i, places in enumerate(above):
-        keys[i, : len(places)], real[i, : len(places)] = places, True
-    query = np.arange(len(above) * size).reshape(len(above), size, 1)
+    for i, block in enumerate(place):
+        keys[i, : len(above[block])], real[i, : len(above[block])] = above[block], True
+    query = np.arange(len(above) * size).reshape(len(above), size, 1)[place]
     allowed = (keys[:, None] <= query) & (query < last[keys][:, None]) & real[:, None]
     # Queries past the end see one key: an empty softmax would be NaN, in the backward for everybody.
-    allowed[-1, total - size * (len(above) - 1) :, 0] = True
-    return TreeMask(torch.from_numpy(keys), torch.from_numpy(allowed))
+    allowed[np.argmax(place), total - size * (len(above) - 1) :, 0] = True
+    return TreeMask(torch.from_numpy(place), torch.from_numpy(keys), torch.from_numpy(allowed), tuple(parts))
+
+
+def _aligned(length: int) -> int:
+    return length + -length % ALIGNED
 
 
 def attention(
@@ -114,21 +124,28 @@ def attention(
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     rows, heads, width, size = query.shape
-    blocks, length, most = tree.allowed.shape
+    assert attention_mask is not None
+    blocks, length, _ = tree.allowed.shape
     groups = heads // key.shape[1]
     flat = query.transpose(1, 2).reshape(rows * width, heads * size)
     flat = F.pad(flat, (0, 0, 0, blocks * length - rows * width))
     # Heads that share keys stand side by side as more queries: keys need no copy for each.
-    queries = flat.view(blocks, length, heads // groups, groups, size).permute(0, 2, 3, 1, 4)
+    queries = flat.view(blocks, length, heads // groups, groups, size)[tree.place].permute(0, 2, 3, 1, 4)
     queries = queries.reshape(blocks, heads // groups, groups * length, size)
+    keys, values = (states.transpose(1, 2).reshape(rows * width, -1) for states in (key, value))
 
-    def gathered(states: Tensor) -> Tensor:
-        nodes = states.transpose(1, 2).reshape(rows * width, -1)
-        return nodes.index_select(0, tree.keys.view(-1)).view(blocks, most, -1, size).transpose(1, 2)
+    def gathered(nodes: Tensor, places: Tensor) -> Tensor:
+        return nodes.index_select(0, places.reshape(-1)).view(*places.shape, -1, size).transpose(1, 2)
 
-    out = F.scaled_dot_product_attention(
-        queries, gathered(key), gathered(value), attn_mask=attention_mask, dropout_p=dropout, scale=scaling
-    )
+    outs, start = [], 0
+    for count, most in tree.parts:
+        part = slice(start, start + count)
+        places = tree.keys[part, :most]
+        scores = attention_mask[part, ..., :most]
+        given = queries[part], gathered(keys, places), gathered(values, places), scores
+        outs.append(F.scaled_dot_product_attention(*given, dropout_p=dropout, scale=scaling))
+        start += count
+    out = torch.cat(outs)[torch.argsort(tree.place)]
     out = out.view(blocks, heads // groups, groups, length, size).permute(0, 3, 1, 2, 4)
     return out.reshape(blocks * length, heads, size)[: rows * width].view(rows, width, heads, size), None
 
