@@ -31,7 +31,11 @@ def files(number: int, scratch: Path) -> Trial:
 ROWS = (
     Row("hostile completions in whole games, read by every family", 11, words, cases=GAMES * COMPLETIONS_A_GAME),
     Row("spoiled files of a run directory, every command that reads them", 20, files, cases=SPOILED),
-    tested("hostile recipes, run directories, pickles and pictures", "tests/hostile/test_files.py"),
+    tested(
+        "hostile recipes, run directories, pickles and pictures",
+        "tests/hostile/test_files.py",
+        "tests/pairs/test_reading.py",
+    ),
     tested(
         "votes read as the reference table says; cleaning", "tests/games/test_speech.py", "tests/hostile/test_words.py"
     ),

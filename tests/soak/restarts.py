@@ -176,5 +176,10 @@ ROWS = (
     tested("weights of renamed keys are never taken for loaded", "tests/models/test_renamed_keys.py"),
     tested("lost players and processes: told, kept, gone on with", "tests/test_lost.py"),
     tested("a full disk: the old checkpoint survives", "tests/runs/test_full_disk.py"),
+    tested(
+        "updates that are not finite, memory that ends: told, counted, bounded",
+        "tests/models/test_memory.py",
+        "tests/update/test_updater.py",
+    ),
     tested("same seed, same games; no global random state", "tests/test_determinism.py", "tests/test_house.py"),
 )
