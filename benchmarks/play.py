@@ -21,10 +21,11 @@ GOAL = 20
 
 
 class Traffic:
-    """Bytes that the language model must read at least: its weights in every pass, keys and values already there."""
+    """Tokens that go through the language model, padding included, and the bytes that it must read at least: its
+    weights in every pass, keys and values already there."""
 
     def __init__(self, vlm: VLM) -> None:
-        self.bytes = self.passes = 0
+        self.bytes = self.passes = self.tokens = 0
         self._model = vlm.backbone.language_model
         self._weights = sum(p.nbytes for p in self._model.parameters())
 
@@ -39,6 +40,7 @@ class Traffic:
         stores = [layer.filled.nbytes for layer in given["past_key_values"].layers if layer.store is not None]
         self.bytes += self._weights + sum(stores)
         self.passes += 1
+        self.tokens += given["inputs_embeds"].shape[:2].numel()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     with Traffic(vlm) as traffic:
         flops = flops_of(lambda: play_ours(config, vlm, deals))
+    with Traffic(vlm) as alone:
+        play_published(config, vlm, deals[:few])
     games: dict[str, list[tuple[int, ...]]] = {}
     ways = {
         "published": lambda: games.update(published=said(play_published(config, vlm, deals[:few]))),
@@ -81,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ],
         [
             f"prompts of {min(prompts)} to {max(prompts)} tokens, answers of {asked.answers} at most",
+            f"tokens through the model, a game: {alone.tokens / few:,.0f} published, "
+            f"{traffic.tokens / asked.games:,.0f} ours",
             f"published / ours: {middle(gain)}; {different} of {len(games['published'])} utterances differ",
             f"ours: {reached(flops / seconds, vlm)}; "
             f"{traffic.bytes / 1e9 / seconds:.1f} GB/s of weights, keys and values in {traffic.passes} passes, "

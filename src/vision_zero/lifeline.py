@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _VARIABLE = "VISION_ZERO_LIFELINE"
 
@@ -38,6 +40,16 @@ def hold_on() -> None:
     handle = os.environ.pop(_VARIABLE, None)
     if handle is not None:
         _end_after(lambda: os.read(int(handle), 1))
+
+
+def end(child: subprocess.Popen[Any], patience: float) -> None:
+    """Ask a child to end, and end it after `patience` seconds. Nothing to do for one that has ended."""
+    child.terminate()
+    try:
+        child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _end_after(wait: Callable[[], object]) -> None:

@@ -25,6 +25,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from vision_zero.errors import UserError
 from vision_zero.evaluate.weights import Weights
+from vision_zero.lifeline import end
 from vision_zero.models import files
 from vision_zero.models.base import FAMILIES, load
 
@@ -78,12 +79,7 @@ def served(
             _wait(process, f"http://{host}:{port}/health", _PATIENCE[chosen], chosen)
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOPPING)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, _STOPPING)
 
 
 def _fetched(name: str) -> Path:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vision_zero.config import RunConfig
+from vision_zero.lifeline import end
 from vision_zero.models.base import load
 from vision_zero.rollouts import vllm_common as common
 from vision_zero.rollouts.vllm_server import BASE
@@ -43,12 +44,7 @@ def serve(config: RunConfig, host: str, port: int, more: Sequence[str] = ()) -> 
         try:
             return process.wait()
         finally:
-            process.terminate()
-            try:
-                process.wait(STOPPING)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, STOPPING)
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:
