@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,14 @@ def damage_manifest(folder: Path) -> None:
     manifest.write_text(manifest.read_text()[:-10])
 
 
+def damage_names(files: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        manifest = folder / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": files}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
@@ -139,6 +149,9 @@ def damage_manifest(folder: Path) -> None:
         (damage_length, "states/part.safetensors was altered"),
         (damage_presence, "states/part.json is missing"),
         (damage_manifest, "manifest.json cannot be read"),
+        (damage_names({}), "names no files with their hashes"),
+        (damage_names([]), "names no files with their hashes"),
+        (damage_names({"model/weights.txt": 7}), "names no files with their hashes"),
     ],
 )
 def test_a_damaged_one_is_passed_over_with_a_word(
