@@ -45,6 +45,9 @@ __all__ = [
     "VllmConfig",
 ]
 
+MOST_BYTES = 1 << 20
+"""Of a recipe; a device has no end."""
+
 
 class GameConfig(Node):
     """The rules of who-is-the-spy and how it is worded."""
@@ -307,7 +310,11 @@ def load_config(recipe: Path | None, overrides: list[str] | None = None) -> RunC
     tree: dict[str, Any] = {}
     if recipe is not None:
         try:
-            loaded = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+            with recipe.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise UserError(f"{recipe} has more than {MOST_BYTES >> 20} MB: it is no recipe")
+            loaded = yaml.safe_load(data.decode())
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
             raise UserError(f"cannot read recipe {recipe}: {e}") from e
         if not isinstance(loaded, dict):

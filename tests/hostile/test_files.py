@@ -9,17 +9,19 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
-from tests.hostile.files import NANO, agree, fuzz_files, make_run, run
+from tests.hostile.files import NANO, agree, commands, fuzz_files, make_run, run
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +188,43 @@ RUNS: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     "a seat too many": (in_game(lambda t: t["turns"][0].update(seat=9)), "a seat that is not there", READERS),
     "a role that is none": (in_game(lambda t: t["seats"][0].update(role="king")), "king", READERS),
     "rewards in words": (in_game(lambda t: t.update(rewards="much")), "rewards", READERS),
+    "held-out games of another kind": (write("held_out.json", b'{"policy": 2, "rows": 3}'), "held_out.json", ("card",)),
     "a picture of 50,000 x 50,000": (picture(bomb), "pixels", ("replay", "export")),
     "a picture that is none": (picture(lambda: b"\x89PNG\r\n\x1a\nrest"), "is no picture", ("replay", "export")),
 }
+
+
+ENDLESS = (
+    "run.json",
+    "recipe.yaml",
+    "metrics.jsonl",
+    "held_out.json",
+    "episodes/step_000000.jsonl",
+    "checkpoints/step-000002/manifest.json",
+    "checkpoints/step-000002/states/rae.json",
+    "checkpoints/step-000002/model/config.json",
+)
+
+
+@pytest.mark.parametrize("file", ENDLESS)
+def test_a_link_to_what_has_no_end_is_not_read(file: str, run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / file).unlink(missing_ok=True)
+    (run_dir / file).symlink_to("/dev/zero")
+    with little_memory():
+        ended = [run(*command) for command in commands(file, run_dir, tmp_path / "out")]
+    assert [e.trouble for e in ended if e.trouble] == []
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """A gigabyte beyond what this process has: what reads without end ends here, and not the machine."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -199,6 +235,7 @@ def test_run_directories(name: str, run_dir: Path, tmp_path: Path) -> None:
         "replay": ("replay", run_dir),
         "view": ("view", run_dir, "--static", tmp_path / "page"),
         "export": ("export", run_dir, "--games", tmp_path / "games"),
+        "card": ("export", run_dir, "--checkpoint", 2, tmp_path / "card"),
         "resume": ("resume", run_dir),
         "eval": ("eval", run_dir, "--out", tmp_path / "exam"),
     }

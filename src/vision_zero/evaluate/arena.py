@@ -30,7 +30,7 @@ from vision_zero.games.base import Deal
 from vision_zero.pairs import open_pairs
 from vision_zero.rollouts.dealing import deals_of_step
 from vision_zero.rollouts.runner import play
-from vision_zero.runs.files import write_atomic
+from vision_zero.runs.files import read_object, within, write_atomic
 from vision_zero.runs.store import RunStore
 from vision_zero.seeds import derive_seed
 from vision_zero.types import JSON, Role
@@ -125,7 +125,7 @@ def _open_store(out: Path, config: RunConfig, entrants: Sequence[Entrant]) -> Ru
         write_atomic(file, json.dumps({"players": players}, indent=2).encode() + b"\n")
         return store
     store = RunStore.open(out)
-    before = json.loads(file.read_text(encoding="utf-8"))["players"]
+    before = read_object(within(out, file)).get("players")
     if before != players:
         raise UserError(f"{out} holds an arena of other players or weights ({before}): choose another --out")
     if store.config != config:

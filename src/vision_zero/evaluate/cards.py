@@ -17,6 +17,8 @@ from vision_zero.evaluate.curves import plot_curves
 from vision_zero.evaluate.scoreboard import read_sheets, table
 from vision_zero.evaluate.weights import Weights
 from vision_zero.models import files
+from vision_zero.runs.files import read_object, within
+from vision_zero.runs.store import RunStore
 from vision_zero.types import JSON
 
 MEASURES = {
@@ -42,6 +44,7 @@ def export_checkpoint(weights: Weights, out: Path, exam: Path | None = None) -> 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another folder for the checkpoint")
     found = [] if exam is None else _exam(exam, weights)
+    held_out = _held_out(weights.run, weights.step)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.partial")
     if unfinished.exists():
@@ -58,9 +61,8 @@ def export_checkpoint(weights: Weights, out: Path, exam: Path | None = None) -> 
         tree = json.loads(adapter.read_text(encoding="utf-8"))
         tree["base_model_name_or_path"] = config["model"]["path"]
         adapter.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    held_out = weights.run.path / "held_out.json"
-    result = json.loads(held_out.read_text(encoding="utf-8")) if held_out.exists() else None
-    (unfinished / "README.md").write_text("\n".join(_card(weights, config, metrics, result, found)), encoding="utf-8")
+    card = _card(weights, config, metrics, held_out, found)
+    (unfinished / "README.md").write_text("\n".join(card), encoding="utf-8")
     if out.exists():
         out.rmdir()
     unfinished.rename(out)
@@ -96,7 +98,7 @@ def _exam(folder: Path, weights: Weights) -> list[JSON]:
 
 
 def _card(
-    weights: Weights, config: JSON, metrics: Sequence[Mapping[str, Any]], held_out: JSON | None, exam: list[JSON]
+    weights: Weights, config: JSON, metrics: Sequence[Mapping[str, Any]], held_out: Sequence[str], exam: list[JSON]
 ) -> Iterator[str]:
     run, model = weights.run, config["model"]
     assert run is not None
@@ -139,15 +141,26 @@ def _card(
     yield ""
 
 
-def _evaluation(step: int | None, steps: int, held_out: JSON | None, exam: list[JSON]) -> Iterator[str]:
-    if held_out is not None and str(held_out["policy"]) == str(step):
-        yield f"{held_out['games']} held-out games, frozen start against this checkpoint, the same deals for both:"
-        yield from ("", _table(held_out["rows"]))
+def _held_out(run: RunStore, step: int) -> tuple[str, ...]:
+    """What is told of the run's held-out games; nothing if they were not of this step."""
+    file = within(run.path, run.path / "held_out.json")
+    result: JSON = read_object(file) if file.exists() else {"policy": None}
+    try:
+        if str(result["policy"]) != str(step):
+            return ()
+        games = f"{result['games']} held-out games, frozen start against this checkpoint, the same deals for both:"
+        return games, "", _table(result["rows"])
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{file} is not what a run writes ({type(e).__name__}: {e}): restore or remove it") from e
+
+
+def _evaluation(step: int | None, steps: int, held_out: Sequence[str], exam: list[JSON]) -> Iterator[str]:
+    yield from held_out
     if exam:
         yield ""
         yield "Questions outside of the game, base model beside checkpoint, greedy:"
         yield from ("", table(exam))
-    if (held_out is None or str(held_out["policy"]) != str(step)) and not exam:
+    if not held_out and not exam:
         yield f"None was made of step {step} (the run has {steps})."
 
 

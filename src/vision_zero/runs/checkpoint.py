@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from safetensors import SafetensorError
 
 from vision_zero.errors import UserError
-from vision_zero.runs.files import require_space, writing
+from vision_zero.runs.files import read_object, require_space, within, writing
 from vision_zero.runs.states import nbytes, read_state, write_state
 
 log = logging.getLogger(__name__)
@@ -184,9 +184,9 @@ def remove_after(directory: Path, step: int) -> None:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Compare a checkpoint with its manifest. Raises `NotWhole` naming the first file that is not as written."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(within(path, path / MANIFEST))
         version, step, files = manifest["format"], int(manifest["step"]), dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
+    except (UserError, ValueError, KeyError, TypeError, OverflowError) as e:
         raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} cannot be read ({e})") from e
     if version != FORMAT:
         raise UserError(

@@ -201,7 +201,9 @@ class RunStore:
 
     def read_unfinished(self, step: int) -> dict[str, Episode]:
         """What `keep_unfinished` stored, by id; nothing if the step was not left unfinished."""
-        stored = [episode_from_json(tree, self.picture) for tree in read_lines(self._unfinished_path(step))]
+        stored = [
+            episode_from_json(tree, self.picture) for tree in read_lines(within(self.path, self._unfinished_path(step)))
+        ]
         return {episode.id: episode for episode in stored}
 
     def offending_path(self, step: int) -> Path:
