@@ -207,9 +207,10 @@ ENDLESS = (
 
 
 @pytest.mark.parametrize("file", ENDLESS)
-def test_a_link_to_what_has_no_end_is_not_read(file: str, run_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["/dev/zero", "itself"])
+def test_a_link_to_what_has_no_end_is_not_read(file: str, to: str, run_dir: Path, tmp_path: Path) -> None:
     (run_dir / file).unlink(missing_ok=True)
-    (run_dir / file).symlink_to("/dev/zero")
+    (run_dir / file).symlink_to(Path(file).name if to == "itself" else to)
     with little_memory():
         ended = [run(*command) for command in commands(file, run_dir, tmp_path / "out")]
     assert [e.trouble for e in ended if e.trouble] == []

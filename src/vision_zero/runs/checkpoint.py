@@ -197,9 +197,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if step < 0:
         raise NotWhole(f"{path} is not a whole checkpoint: its {MANIFEST} is of step {step}")
     for name, expected in files.items():
-        file = path / name
-        if not file.resolve().is_relative_to(path.resolve()):
-            raise NotWhole(f"{path} is not a whole checkpoint: {name} leads out of it")
+        try:
+            file = within(path, path / name)
+        except UserError as e:
+            raise NotWhole(f"{path} is not a whole checkpoint: {e}") from e
         if not file.is_file():
             raise NotWhole(f"{path} is not a whole checkpoint: {name} is missing")
         if _hash(file) != expected:

@@ -159,7 +159,10 @@ class RunReader:
 
     def _regular(self, path: Path, most_bytes: int | None = None) -> Path:
         """The file that `path` is. Raises UserError for anything but a regular file within the run directory."""
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as e:  # a link that leads to itself
+            raise UserError(f"{path.name} cannot be followed: restore it") from e
         if not real.is_relative_to(self._root):
             raise UserError(f"{path.name} is a link that leads out of the run directory: it is not followed")
         if not real.is_file():
