@@ -18,7 +18,8 @@ class TrlUpdate:
     """TRL's log-prob and loss path on given samples, `rows` of them at a time.
 
     TRL itself loads the reference of the KL term, from the folder that the model came from.
-    Loss "grpo": the mean over tokens of a sequence, then over sequences, as ours; likewise beta and epsilon.
+    Loss "grpo": the mean over tokens of a sequence, then over sequences, as ours; likewise beta, epsilon, and a KL term
+    that is not weighted by the ratio (TRL's default weights it, which adds a term to the gradient).
     """
 
     def __init__(self, vlm: VLM, rows: int, beta: float, epsilon: float, temperature: float) -> None:
@@ -32,6 +33,7 @@ class TrlUpdate:
             report_to="none",
             loss_type="grpo",
             beta=beta,
+            use_bias_correction_kl=False,
             model_init_kwargs={"dtype": vlm.config.dtype},
             epsilon=epsilon,
             temperature=temperature,

@@ -17,7 +17,7 @@ from benchmarks._profile import by_kind
 from benchmarks._update import Gradients, move
 
 GOAL = 10
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2}
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.2}
 """Largest difference of gradients, relative to their norm."""
 
 

@@ -35,7 +35,7 @@ def make_accelerator(cpu: bool, max_wait: timedelta = timedelta(hours=1)) -> Acc
 class Alone:
     """Stands in for an `Accelerator` where every process does all of the work, as if there were no other."""
 
-    num_processes, process_index, is_main_process = 1, 0, True
+    num_processes, process_index = 1, 0
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
