@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[tuple[object, ...]] = []
     goals: list[Goal] = []
     for what, ways in tables.items():
+        if not ways:
+            continue
         runs = take_turns({str(n): act for n, act in ways.items()}, asked.repeats)
         each = {n: [s.over(n if what == "games" else asked.games) for s in runs[str(n)]] for n in ways}
         first = each[min(each)]

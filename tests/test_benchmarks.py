@@ -22,7 +22,7 @@ SMALL = ["--games", "1", "--repeats", "1", "--seats", "3", "--rounds", "1", "--v
         (step.main, []),
         (memory.main, []),
         (sync.main, ["--games", "2"]),
-        (scale.main, ["--seat-counts", "3", "4", "--round-counts", "1", "--game-counts", "1", "2"]),
+        (scale.main, ["--seat-counts", "3", "4", "--round-counts", "--game-counts", "1", "2"]),
     ],
     ids=["play", "update", "step", "memory", "sync", "scale"],
 )
