@@ -9,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from tests.test_docs import parse
 from tests.test_train import command, config, overrides, short
 from vision_zero.config import ModelConfig, load_config
 from vision_zero.errors import UserError
-from vision_zero.machines import Place, check_world, torchrun
+from vision_zero.machines import Place, check_world
 from vision_zero.models.base import load
+from vision_zero.preemption import EXIT_CODE
 from vision_zero.runs.store import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,20 +95,27 @@ def test_a_run_in_pieces_resumes_bit_for_bit_and_leaves_an_ordinary_model(sharde
 # Several machines
 
 
-@pytest.mark.slow
-def test_two_machines_make_one_run(tmp_path: Path) -> None:
+def two_machines(run: Path, settings: dict[str, Any]) -> list[subprocess.Popen[str]]:
+    """The command of each of two machines, both on this one; the second comes first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    start = command(tmp_path / "run", {**short(), "steps": 1, "save.every": 1})
     where = ["--devices", "1", "--nodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--node-rank"]
-    machines = [
+    return [
         subprocess.Popen(
-            [*start, *where, rank], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*command(run, settings), *where, rank],
+            cwd=run.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in ("1", "0")
     ]
-    for machine in machines:
+
+
+@pytest.mark.slow
+def test_two_machines_make_one_run(tmp_path: Path) -> None:
+    for machine in two_machines(tmp_path / "run", {**short(), "steps": 1, "save.every": 1}):
         _, errors = machine.communicate(timeout=400)
         assert machine.returncode == 0, errors
     store = RunStore.open(tmp_path / "run")
@@ -114,19 +123,18 @@ def test_two_machines_make_one_run(tmp_path: Path) -> None:
     assert len(list(store.read_episodes(0))) == short()["games_per_step"]
 
 
-def test_the_command_of_several_machines() -> None:
-    two = config({**short(), "processes": 4, "devices.nodes": 2, "games_per_step": 8})
-    words = torchrun(["resume", "RUN"], two, Place(1, "node0:29500"))
-    assert words[1:3] == ["-m", "torch.distributed.run"]
-    options = dict(zip(words[3:13:2], words[4:14:2], strict=True))
-    assert options == {
-        "--nnodes": "2",
-        "--nproc-per-node": "4",
-        "--node-rank": "1",
-        "--master-addr": "node0",
-        "--master-port": "29500",
-    }
-    assert words[13:] == ["-m", "vision_zero.cli", "resume", "RUN"]
+@pytest.mark.slow
+def test_when_one_of_two_machines_is_asked_to_leave_both_save_and_leave(tmp_path: Path) -> None:
+    machines = two_machines(tmp_path / "run", {**short(), "steps": 10_000, "save.every": 10_000})
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.1)
+        assert [machine.poll() for machine in machines] == [None, None]
+    machines[0].terminate()
+    for machine in machines:
+        _, errors = machine.communicate(timeout=400)
+        assert machine.returncode == EXIT_CODE, errors
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 # What would be ignored

@@ -32,7 +32,7 @@ EDGES: dict[str, set[str]] = {
     "config_alarms": {"config_pairs"},
     "config": {"errors", "config_pairs", "config_rollouts", "config_alarms"},
     "distributed": set(),
-    "launch": set(),
+    "launch": {"machines"},
     "machines": set(),
     "preemption": set(),
     "whereabouts": set(),

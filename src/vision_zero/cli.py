@@ -324,16 +324,11 @@ def _train(run: Path, config: Any, probe: bool, place: Any, changes: Sequence[st
     `place`: of this machine among several; `changes`: how `resume` was told of them.
     """
     from vision_zero.launch import is_launched, launch
-    from vision_zero.machines import SHUTDOWN_SECONDS, torchrun
 
     arguments = ["resume", str(run), *changes, *(["--probe"] if probe else [])]
-    if config.devices.nodes > 1 and not is_launched():
-        command = torchrun(arguments, config, place)
-        # A process that is asked to leave ends its step and saves first.
-        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
-        os.execv(command[0], command)
-    if config.processes > 1 and not is_launched():
-        if code := launch(arguments, config.processes):
+    nodes = config.devices.nodes
+    if config.processes * nodes > 1 and not is_launched():
+        if code := launch(arguments, config.processes, nodes, place):
             raise typer.Exit(code)
         return
     from vision_zero.preemption import EXIT_CODE, Preempted

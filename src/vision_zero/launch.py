@@ -1,4 +1,4 @@
-"""Starts the processes of a run on this machine. For several machines use `torchrun`, which sets the same variables."""
+"""Starts this machine's processes of a run. `torchrun` sets the same variables, and is not needed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from vision_zero.lifeline import lifeline
+from vision_zero.machines import Place
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -24,30 +25,31 @@ def is_launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `vision-zero ARGUMENTS` in `processes` processes that find each other; the exit code of the first that fails.
+def launch(arguments: Sequence[str], processes: int, nodes: int, place: Place) -> int:
+    """Run `vision-zero ARGUMENTS` in `processes` processes that find each other, and those that the same call starts on
+    the other `nodes`; the exit code of the first here that fails. `check_world` has let `place` through.
 
-    Rank 0 has the terminal; the others print errors only. When one fails or the user interrupts, all end; so they do
-    when this process is killed. SIGTERM is passed on to all of them.
+    Rank 0 has the terminal; the others print errors only. When one fails or the user interrupts, all here end; so they
+    do when this process is killed. SIGTERM is passed on to all of them.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    host, _, port = (place.rendezvous or f"127.0.0.1:{_free_port()}").rpartition(":")
+    first = (place.node or 0) * processes
     # Threads that wait for cores which other processes use spin: tiny steps then take ten times as long.
     threads = max(1, (os.cpu_count() or 1) // processes)
     running: list[subprocess.Popen[bytes]] = []
     with lifeline() as (variables, handles), _passing_on_sigterm(running):
         try:
-            for rank in range(processes):
+            for local in range(processes):
+                rank = first + local
                 env = (
                     os.environ
                     | variables
                     | {
-                        "MASTER_ADDR": "127.0.0.1",
-                        "MASTER_PORT": str(port),
-                        "WORLD_SIZE": str(processes),
+                        "MASTER_ADDR": host,
+                        "MASTER_PORT": port,
+                        "WORLD_SIZE": str(processes * nodes),
                         "RANK": str(rank),
-                        "LOCAL_RANK": str(rank),
+                        "LOCAL_RANK": str(local),
                         "LOCAL_WORLD_SIZE": str(processes),
                         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
                     }
@@ -61,6 +63,12 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             return _wait(running) or 130
         finally:
             _end(running)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vision_zero.config import RunConfig
 from vision_zero.errors import UserError
 
 SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
-SHUTDOWN_SECONDS = 900
-"""How long torch's launcher waits for processes that were asked to leave; its own 30 s would cut off a step."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,6 @@ def check_world(config: RunConfig, place: Place, env: Mapping[str, str] = os.env
         raise UserError("--node-rank and --rendezvous are for several machines: say how many with --nodes")
     if nodes > 1:
         _check_place(place, nodes)
-
-
-def torchrun(arguments: Sequence[str], config: RunConfig, place: Place) -> list[str]:
-    """The command that runs `vision-zero ARGUMENTS` in this machine's part of the processes, by torch's launcher.
-
-    `check_world` has let the place through.
-    """
-    host, _, port = str(place.rendezvous).rpartition(":")
-    launcher = [sys.executable, "-m", "torch.distributed.run"]
-    counts = ["--nnodes", str(config.devices.nodes), "--nproc-per-node", str(config.processes)]
-    where = ["--node-rank", str(place.node), "--master-addr", host, "--master-port", port]
-    return [*launcher, *counts, *where, "-m", "vision_zero.cli", *arguments]
 
 
 def _check_place(place: Place, nodes: int) -> None:
