@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +97,14 @@ def test_a_run_in_pieces_resumes_bit_for_bit_and_leaves_an_ordinary_model(sharde
 # Several machines
 
 
-def two_machines(run: Path, settings: dict[str, Any]) -> list[subprocess.Popen[str]]:
-    """The command of each of two machines, both on this one; the second comes first."""
+@contextmanager
+def two_machines(run: Path, settings: dict[str, Any]) -> Iterator[list[subprocess.Popen[str]]]:
+    """The command of each of two machines, both on this one; the second comes first. None outlives the test."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     where = ["--devices", "1", "--nodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--node-rank"]
-    return [
+    machines = [
         subprocess.Popen(
             [*command(run, settings), *where, rank],
             cwd=run.parent,
@@ -111,13 +114,19 @@ def two_machines(run: Path, settings: dict[str, Any]) -> list[subprocess.Popen[s
         )
         for rank in ("1", "0")
     ]
+    try:
+        yield machines
+    finally:
+        for machine in machines:
+            machine.kill()
 
 
 @pytest.mark.slow
 def test_two_machines_make_one_run(tmp_path: Path) -> None:
-    for machine in two_machines(tmp_path / "run", {**short(), "steps": 1, "save.every": 1}):
-        _, errors = machine.communicate(timeout=400)
-        assert machine.returncode == 0, errors
+    with two_machines(tmp_path / "run", {**short(), "steps": 1, "save.every": 1}) as machines:
+        for machine in machines:
+            _, errors = machine.communicate(timeout=400)
+            assert machine.returncode == 0, errors
     store = RunStore.open(tmp_path / "run")
     assert store.config.devices.nodes == 2
     assert len(list(store.read_episodes(0))) == short()["games_per_step"]
@@ -125,15 +134,15 @@ def test_two_machines_make_one_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_when_one_of_two_machines_is_asked_to_leave_both_save_and_leave(tmp_path: Path) -> None:
-    machines = two_machines(tmp_path / "run", {**short(), "steps": 10_000, "save.every": 10_000})
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
-        time.sleep(0.1)
-        assert [machine.poll() for machine in machines] == [None, None]
-    machines[0].terminate()
-    for machine in machines:
-        _, errors = machine.communicate(timeout=400)
-        assert machine.returncode == EXIT_CODE, errors
+    with two_machines(tmp_path / "run", {**short(), "steps": 10_000, "save.every": 10_000}) as machines:
+        while not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.1)
+            assert [machine.poll() for machine in machines] == [None, None]
+        machines[0].terminate()
+        for machine in machines:
+            _, errors = machine.communicate(timeout=400)
+            assert machine.returncode == EXIT_CODE, errors
     assert list((tmp_path / "run" / "checkpoints").iterdir())
 
 
