@@ -99,14 +99,15 @@ def test_a_run_in_pieces_resumes_bit_for_bit_and_leaves_an_ordinary_model(sharde
 
 @contextmanager
 def two_machines(run: Path, settings: dict[str, Any]) -> Iterator[list[subprocess.Popen[str]]]:
-    """The command of each of two machines, both on this one; the second comes first. None outlives the test."""
+    """The commands of two machines of two processes each, all on this one; the second comes first. None outlives the
+    test."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    where = ["--devices", "1", "--nodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--node-rank"]
+    where = ["--devices", "2", "--nodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--node-rank"]
     machines = [
         subprocess.Popen(
-            [*command(run, settings), *where, rank],
+            [*command(run, {**settings, "games_per_step": 4}), *where, rank],
             cwd=run.parent,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -129,7 +130,7 @@ def test_two_machines_make_one_run(tmp_path: Path) -> None:
             assert machine.returncode == 0, errors
     store = RunStore.open(tmp_path / "run")
     assert store.config.devices.nodes == 2
-    assert len(list(store.read_episodes(0))) == short()["games_per_step"]
+    assert len(list(store.read_episodes(0))) == 4
 
 
 @pytest.mark.slow
