@@ -55,10 +55,10 @@ def probe_play(config: RunConfig, vlm: VLM, game: LongestGame, games: int) -> No
         key=lambda t: sum(r.draws * (len(r.ids) + r.budget) for r in game.requests if r.tick == t),
     )
     asked = [r for r in game.requests if r.tick == worst]
-    requests = []
+    requests: list[engine.Request] = []
     for number in range(games):
         for request in asked:
-            prompt = _prompt(vlm, request, number)
+            prompt = _prompt(vlm, request, number, shorter=not requests)
             made = engine.Request(prompt, request.pictures, number, request.budget, config.rollouts.temperature)
             requests += [made] * request.draws
     HfEngine.of(endless, config.rollouts).generate(requests[: config.rollouts.batch_size])
@@ -85,14 +85,14 @@ def probe_update(config: RunConfig, vlm: VLM, updater: Updater, game: LongestGam
     updater.rehearse(samples, pictures)
 
 
-def _prompt(vlm: VLM, request: Request, number: int | None) -> Prompt:
-    """The prompt; with a number its last two tokens are others for each number, so that no two are equal. Of the
-    first a token is missing, so that the others are padded, which costs a mask."""
+def _prompt(vlm: VLM, request: Request, number: int | None, shorter: bool = False) -> Prompt:
+    """The prompt; with a number its last two tokens are others for each number, so that no two are equal. One that
+    is `shorter` lacks a token, so that it is padded, which costs all of its batch a mask."""
     prompt = vlm.encode(request.messages)
     if number is None:
         return prompt
     words = _words(vlm)
-    kept = prompt.ids[: -2 if number else -3]
+    kept = prompt.ids[: -3 if shorter else -2]
     return Prompt((*kept, words[number % len(words)], words[number // len(words)]), prompt.pictures)
 
 

@@ -62,6 +62,21 @@ def test_prompts_of_one_picture_are_branches_of_one_trunk(wording: str) -> None:
         assert not any(c.text in t for c, t in itertools.product(CLUES, private) if c.text)
 
 
+@pytest.mark.parametrize("spy_picture", ["modified", "blank"])
+def test_full_prompts_differ_in_their_private_part_alone(spy_picture: str) -> None:
+    """What everybody is told is told in what is shared: every seat reads its private part anew in every turn."""
+    config = GameConfig.model_validate({"spy_picture": spy_picture})
+    clues = [texts(clue_messages(view(n, 5, (), role), 2, config)) for n, role in ((1, Role.CIVILIAN), (2, Role.SPY))]
+    votes = [texts(vote_messages(view(n, 5, ("I wonder",)), config)) for n in (0, 1, None)]
+    for prompts, private in ((clues, 2), (votes, 3)):
+        beginning = [p[0] for p in itertools.takewhile(lambda p: len(set(p)) == 1, zip(*prompts, strict=False))]
+        assert all(len(p) - len(beginning) <= private for p in prompts)
+        assert len({p[len(beginning)] for p in prompts}) == len(prompts), "who they are"
+        assert len("".join(prompts[0][len(beginning) :])) < 250
+    assert clues[0][:8] == votes[0][:8]
+    assert r"\boxed{N/A}" in votes[0][8], "how to vote, after the clues"
+
+
 VARIANTS = list(itertools.product(["clevr", "charts", "photos"], ["modified", "blank"], ["shared", "published"]))
 
 

@@ -2,9 +2,10 @@
 
 The words are in `templates/spy.yaml`; this module only orders them. Two layouts:
 
-- `shared`: picture, rules, public clues in the order spoken, then the private part (who you are, your
-  own earlier thoughts, the request). All prompts of seats with the same picture start with the same
-  parts, and a later prompt repeats the public parts of an earlier one and appends to them.
+- `shared`: picture, rules and how to speak, public clues in the order spoken, how to vote if it is a vote, then
+  the private part (who you are, your own earlier thoughts, a short request). All prompts of seats with the same
+  picture start with the same parts, and a later prompt repeats the public parts of an earlier one and appends to
+  them. What is told to everybody is told there, since the private part is read anew in every turn.
 - `published`: the private part before the clues, own thoughts among the clues (arXiv 2509.25541, A.2.1).
 
 Every text part ends with a newline, so that parts tokenised apart make the same ids in every prompt.
@@ -22,7 +23,7 @@ import yaml
 
 from vision_zero.config import GameConfig
 from vision_zero.games.base import PublicClue, View
-from vision_zero.types import Message, PicturePart, Role, TextPart
+from vision_zero.types import Message, PicturePart, TextPart
 
 
 def clue_messages(view: View, round: int, config: GameConfig, changes: int = 0) -> tuple[Message, ...]:
@@ -36,12 +37,8 @@ def clue_messages(view: View, round: int, config: GameConfig, changes: int = 0) 
     if config.wording == "compact":
         request = _fill(words["clue_request"], seat=view.seat + 1, role=view.role.value, round=round)
         return _compact(view, config, words, request)
-    blind = view.role is Role.SPY and config.spy_picture == "blank"
-    heard = words["heard"][("blind" if blind else "some") if view.clues else "none"]
-    examples = words["examples"][config.subject]
-    request = _fill(words["clue_request"]["blind_spy" if blind else view.role.value], round=round, heard=heard)
-    reply = _fill(words["clue_reply"], example_1=examples[0], example_2=examples[1])
-    return _full(view, config, words, changes, (request, reply))
+    request = _fill(words["clue_request"], round=round, first="" if view.clues else words["first"])
+    return _full(view, config, words, changes, request)
 
 
 def vote_messages(view: View, config: GameConfig, changes: int = 0) -> tuple[Message, ...]:
@@ -52,7 +49,7 @@ def vote_messages(view: View, config: GameConfig, changes: int = 0) -> tuple[Mes
         named = {} if view.seat is None or view.role is None else {"seat": view.seat + 1, "role": view.role.value}
         return _compact(view, config, words, _fill(words["vote_request"][who], **named))
     request = words["vote_request"]["analyst" if view.seat is None else "civilian"]
-    return _full(view, config, words, changes, (request, _fill(words["vote_reply"], seats=view.seats)))
+    return _full(view, config, words, changes, request, [_fill(words["voting"], seats=view.seats)])
 
 
 @cache
@@ -64,14 +61,15 @@ def templates(name: str) -> Mapping[str, Any]:
 
 
 def _full(
-    view: View, config: GameConfig, words: Mapping[str, Any], changes: int, request: Sequence[str]
+    view: View, config: GameConfig, words: Mapping[str, Any], changes: int, request: str, voting: Sequence[str] = ()
 ) -> tuple[Message, ...]:
+    blank = config.spy_picture == "blank"
     differing = words["difference"][config.subject][changes != 1]
-    odd = _fill(
-        words["odd"]["blank" if config.spy_picture == "blank" else config.subject],
-        differences=f"{_number(changes)} {differing}",
-    )
+    odd = _fill(words["odd"]["blank" if blank else config.subject], differences=f"{_number(changes)} {differing}")
     rules = _fill(words["rules"], seats=view.seats, spies=config.spies, odd=odd, topics=words["topics"][config.subject])
+    examples = words["examples"][config.subject]
+    spying = words["spying"]["blank" if blank else "modified"]
+    speaking = _fill(words["speaking"], spying=spying, example_1=examples[0], example_2=examples[1])
     if view.seat is None or view.role is None:
         identity: str = words["identity"]["analyst"]
     else:
@@ -79,14 +77,14 @@ def _full(
     thoughts = [_fill(words["thought"], round=n, text=t) for n, t in enumerate(view.own_thoughts, 1) if t]
     if config.layout == "shared":
         clues = [_clue(words, clue) for clue in view.clues]
-        return _message(view, [rules, words["heading"], *clues, identity, *thoughts, *request])
+        return _message(view, [rules, speaking, words["heading"], *clues, *voting, identity, *thoughts, request])
     history = []
     by_round = dict(enumerate(view.own_thoughts, 1))
     for clue in view.clues:
         if clue.seat == view.seat and (thought := by_round.get(clue.round)):
             history.append(_fill(words["thought"], round=clue.round, text=thought))
         history.append(_clue(words, clue))
-    return _message(view, [identity, rules, *request, words["heading"], *history])
+    return _message(view, [identity, rules, *(voting or [speaking]), request, words["heading"], *history])
 
 
 def _compact(view: View, config: GameConfig, words: Mapping[str, Any], request: str) -> tuple[Message, ...]:
