@@ -119,9 +119,14 @@ def matrix_limit(dtype: torch.dtype, width: int) -> float:
     return 2 * 2048 * width * 3 * width / _best(lambda: torch.nn.functional.linear(a, b))
 
 
+def limit_of(vlm: VLM) -> float:
+    """What products of the model's dtype and width reach here, FLOP/s."""
+    return matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
+
+
 def reached(rate: float, vlm: VLM) -> str:
-    """`rate` FLOP/s beside what products of the model's dtype and width reach here."""
-    limit = matrix_limit(next(vlm.model.parameters()).dtype, vlm.network.config.get_text_config().hidden_size)
+    """`rate` FLOP/s beside `limit_of` the model."""
+    limit = limit_of(vlm)
     return f"{rate / 1e9:.1f} GFLOP/s in matrix products, {rate / limit:.0%} of the {limit / 1e9:.0f} measured"
 
 

@@ -1,7 +1,8 @@
 """How the time of a game grows with seats and rounds, and that of a step with games: `python -m benchmarks.scale`.
 
 Seats and rounds: random model, full prompts. Games: `recipes/nano.yaml`, the model and the words of `make demo`.
-A game's time is that of play, reference and gradient, divided by the games that were played together.
+A game's time is that of play, reference and gradient, divided by the games that were played together. The limit is what
+matrix products of the model's width reach here; its share is that of the matrix products in a game over all its time.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks._common import Goal, Spent, middle, options, report, take_turns
+from benchmarks._common import Goal, Spent, flops_of, limit_of, middle, options, report, take_turns
 from benchmarks._games import config_of, deals_of, model_of, play_ours, samples_of
 from benchmarks._update import Gradients
 from vision_zero.config import RunConfig, load_config
@@ -20,6 +22,15 @@ from vision_zero.models.base import VLM, load
 GOAL = 1.6
 """For 8 seats over 4."""
 NANO = Path(__file__).parents[1] / "recipes" / "nano.yaml"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A step of `games` games on a model."""
+
+    act: Callable[[], None]
+    vlm: VLM
+    games: int
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vlm = model_of(asked)
     reference = vlm.reference()
 
-    def shaped(seats: int, rounds: int) -> Callable[[], None]:
+    def shaped(seats: int, rounds: int) -> Way:
         shape = argparse.Namespace(**{**vars(asked), "seats": seats, "rounds": rounds})
         return _step(config_of(shape), vlm, reference, asked.games)
 
@@ -42,14 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     rows: list[tuple[object, ...]] = []
     goals: list[Goal] = []
+    limits: dict[str, float] = {}
     for what, ways in tables.items():
         if not ways:
             continue
-        runs = take_turns({str(n): act for n, act in ways.items()}, asked.repeats)
-        each = {n: [s.over(n if what == "games" else asked.games) for s in runs[str(n)]] for n in ways}
+        flops = {n: flops_of(way.act) / way.games for n, way in ways.items()}  # and all is read and warm
+        runs = take_turns({str(n): way.act for n, way in ways.items()}, asked.repeats)
+        each = {n: [s.over(way.games) for s in runs[str(n)]] for n, way in ways.items()}
         first = each[min(each)]
         for n, spans in each.items():
-            rows.append((what, n, middle(_steady(spans), ".4f"), middle(_against(spans, first))))
+            share = flops[n] / statistics.median(_steady(spans)) / limit_of(ways[n].vlm)
+            rows.append((what, n, middle(_steady(spans), ".4f"), middle(_against(spans, first)), f"{share:.0%}"))
+        limits[what] = limit_of(next(iter(ways.values())).vlm) / 1e9
         if what == "seats" and {4, 8} <= each.keys():
             goals.append(Goal("a game of 8 seats over one of 4", _growth(each[8], each[4]), GOAL, "at most"))
         if what == "games":
@@ -57,14 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(
         f"scale: {asked.games} games, {asked.seats} seats, {asked.rounds} rounds, {asked.votes} votes if not said "
         f"otherwise, {asked.model}, {asked.dtype}; games: nano",
-        ("varied", "count", "CPU s a game", "over the smallest"),
+        ("varied", "count", "CPU s a game", "over the smallest", "of the limit"),
         rows,
-        goals=goals,
-        json_to=asked.json,
+        [f"limit of {what}: {limit:.0f} GFLOP/s in matrix products, measured" for what, limit in limits.items()],
+        goals,
+        asked.json,
     )
 
 
-def _step(config: RunConfig, vlm: VLM, reference: VLM, games: int) -> Callable[[], None]:
+def _step(config: RunConfig, vlm: VLM, reference: VLM, games: int) -> Way:
     """Plays and learns from `games` games, whose pictures are made beforehand."""
     gradients, deals = Gradients(vlm, reference, config), deals_of(config, games)
 
@@ -72,10 +88,10 @@ def _step(config: RunConfig, vlm: VLM, reference: VLM, games: int) -> Callable[[
         gradients.clear()
         gradients.packed(*samples_of(play_ours(config, vlm, deals)))
 
-    return act
+    return Way(act, vlm, games)
 
 
-def _nano(games: int) -> Callable[[], None]:
+def _nano(games: int) -> Way:
     config = load_config(NANO, [f"pairs.count={max(games, 2)}"])
     vlm = load(config.model)
     return _step(config, vlm, vlm.reference(), games)

@@ -2,7 +2,8 @@
 
 Runs the real trainer on `recipes/nano.yaml` in one process and reads the seconds it writes into the run. Play: dealing
 and games. Update: packing, scores, forward, backward, optimizer. The rest: credit, metrics, gathering, checks of sight,
-and everything that is written: games, pictures, figures.
+and everything that is written: games, pictures, figures. The limit is that of matrix products: their share in the whole
+step's seconds is told, which is what is left to gain.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.console import Console
 
-from benchmarks._common import Goal, middle, options, report, spent
+from benchmarks._common import Goal, flops_of, middle, options, reached, report, spent
 from vision_zero.config import load_config
 from vision_zero.distributed import make_accelerator
 from vision_zero.runs.reporter import Reporter
@@ -44,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--workers", type=int, default=0, help="also with so many that make the next step's pictures")
     asked = parser.parse_args(arguments)
-    without = run(asked.recipe, asked.games, asked.repeats, 0)
+    without, share = run(asked.recipe, asked.games, asked.repeats, 0)
     phases = sorted({name for step in without for name in step} - {"seconds/step"})
     shares = {name: [step.get(name, 0.0) / step["seconds/step"] for step in without] for name in phases}
     rest = [1 - sum(step.get(name, 0.0) for name in phases) / step["seconds/step"] for step in without]
-    notes = [told(without, "without workers")]
+    notes = [f"a step: {share}", told(without, "without workers")]
     if asked.workers:
-        notes.append(told(run(asked.recipe, asked.games, asked.repeats, asked.workers), f"{asked.workers} workers"))
+        with_workers, _ = run(asked.recipe, asked.games, asked.repeats, asked.workers)
+        notes.append(told(with_workers, f"{asked.workers} workers"))
     report(
         f"sync: {asked.repeats} steps of {asked.games} games, {asked.recipe.stem}",
         ("phase", "share of the step's seconds"),
@@ -62,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def run(recipe: Path, games: int, repeats: int, workers: int) -> list[dict[str, float]]:
-    """Seconds of so many steps, by name."""
+def run(recipe: Path, games: int, repeats: int, workers: int) -> tuple[list[dict[str, float]], str]:
+    """Seconds of so many steps, by name, and what of the limit a step reached."""
     settings = [f"games_per_step={games}", "processes=1", "evaluation.games=0", f"rollouts.workers={workers}"]
     config = load_config(recipe, settings)
     steps: list[dict[str, float]] = []
@@ -78,8 +80,9 @@ def run(recipe: Path, games: int, repeats: int, workers: int) -> list[dict[str, 
             for _ in range(repeats):
                 whole = spent(lambda: trainer.step(recorder)).wall
                 steps.append({**recorder.seconds, "seconds/step": whole})
+            flops = flops_of(lambda: trainer.step(recorder))  # of one more step: counting takes time
         trainer.dealer.close()
-    return steps
+    return steps, reached(flops / statistics.median(step["seconds/step"] for step in steps), trainer.vlm)
 
 
 def told(steps: Sequence[Mapping[str, float]], how: str) -> str:

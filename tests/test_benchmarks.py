@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def test_it_runs_and_writes_its_figures(
     main: Callable[[Sequence[str]], Any], more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([*SMALL, *more, "--json", str(tmp_path / "out.json")])
-    assert "goal" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "goal" in out
+    assert "GFLOP/s in matrix products" in out, "the limit"
+    assert re.search(r"\d% of the|of the limit", out), "the share of it that was reached"
     made = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert made["rows"]
     assert made["machine"]
