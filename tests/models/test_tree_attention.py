@@ -60,3 +60,15 @@ def test_equals_attention_over_all_pairs(end: np.ndarray, size: int, heads: tupl
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
+def test_one_query_without_a_mask_equals_attention_of_each_head(heads: tuple[int, int]) -> None:
+    """The way of a decode step."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, heads[0], 1, 8, generator=generator)
+    key, value = (torch.randn(3, heads[1], 11, 8, generator=generator) for _ in range(2))
+    found, _ = attention(torch.nn.Module(), query, key, value, None, scaling=0.3)
+    repeated = [states.repeat_interleave(heads[0] // heads[1], 1) for states in (key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, scale=0.3)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
