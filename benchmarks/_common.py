@@ -166,6 +166,7 @@ def options(doc: str | None, **more: Any) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--votes", type=int, default=8, help="drawn from the analyst")
     parser.add_argument("--answers", type=int, default=32, help="most tokens of a clue or a vote")
+    parser.add_argument("--layout", choices=("shared", "published"), default="shared", help="order of a prompt's parts")
     parser.add_argument("--games", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")

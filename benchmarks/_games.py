@@ -35,6 +35,7 @@ def config_of(asked: argparse.Namespace, **more: Any) -> RunConfig:
             "rounds": asked.rounds,
             "voters": "analyst",
             "votes_per_voter": asked.votes,
+            "layout": asked.layout,
             "max_clue_tokens": asked.answers,
             "max_vote_tokens": asked.answers,
         },
