@@ -154,4 +154,5 @@ def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
     began = time.process_time()
     read_clue(text, True, 300)
     read_vote(text, True, 4)
-    assert time.process_time() - began < characters * 1e-5
+    # several times what it takes on a busy machine; a quadratic reader would need hours
+    assert time.process_time() - began < characters * 1e-4
