@@ -151,8 +151,12 @@ LONG = [
 def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
     characters = 1_000_000 if piece == "a" else 200_000
     text = (piece * characters)[:characters]
-    began = time.process_time()
-    read_clue(text, True, 300)
-    read_vote(text, True, 4)
-    # several times what it takes on a busy machine; a quadratic reader would need hours
-    assert time.process_time() - began < characters * 1e-4
+
+    def seconds() -> float:
+        began = time.process_time()
+        read_clue(text, True, 300)
+        read_vote(text, True, 4)
+        return time.process_time() - began
+
+    # tried again because what other jobs do to the caches counts too; no try of a quadratic reader is as short
+    assert any(seconds() < characters * 1e-5 for _ in range(3))
