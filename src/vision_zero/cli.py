@@ -17,16 +17,18 @@ from vision_zero.evaluate_cli import register as register_evaluation
 from vision_zero.lifeline import hold_on
 from vision_zero.pairs_cli import app as pairs_app
 from vision_zero.pairs_import_cli import register as register_imports
+from vision_zero.preemption import orderly_exit
 from vision_zero.tabletop.command import play
 from vision_zero.viewer.command import view
 
 
 class _Group(TyperGroup):
-    """Turns what a user can mend into one message and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns what a user can mend into one message and exit code 2, Ctrl-C into exit code 130, SIGTERM into 143."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with orderly_exit():
+                return super().invoke(ctx)
         except UserError as e:
             typer.echo(f"error: {e}", err=True)
             raise typer.Exit(2) from e

@@ -12,6 +12,26 @@ EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: nothing is wrong, run the same command again."""
 
 
+@contextmanager
+def orderly_exit() -> Iterator[None]:
+    """Inside, SIGTERM raises `SystemExit`, so that children are stopped and temporary files removed on the way out.
+
+    Its code is what a shell gives for a process that the signal ended. Only in the main thread; see `Preemption`.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Preempted(Exception):
     """The run was asked to leave, and nothing that `resume` needs is lost."""
 

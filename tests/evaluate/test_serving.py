@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import openai
@@ -28,6 +32,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 PICTURE = open_pairs(load_config(RECIPE).pairs, 0, "held_out")[0].original
@@ -65,8 +74,28 @@ def test_a_checkpoint_answers_about_a_picture_and_stops(monkeypatch: pytest.Monk
         with pytest.raises(UserError, match="cannot listen"), served(find_weights("nano"), "two", port=port):
             raise AssertionError("two servers on one port")
     assert process.returncode is not None
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not listens(port)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answering", [False, True])
+def test_sigterm_ends_the_server_and_removes_what_was_temporary(answering: bool, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "vision_zero.cli", "serve", "nano", "--server", "transformers"]
+    with subprocess.Popen(
+        [*command, "--port", str(port)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (listens(port) if answering else list(tmp_path.glob("vision-zero-serve-*"))):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the server does not get on"
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not listens(port)
+    assert not list(tmp_path.glob("vision-zero-serve-*"))
 
 
 @pytest.mark.slow

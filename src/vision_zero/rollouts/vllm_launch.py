@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ STOPPING = 20.0
 
 
 def serve(config: RunConfig, host: str, port: int, more: Sequence[str] = ()) -> int:
-    """Run a server until it ends, or Ctrl-C or SIGTERM; returns its exit code. `more`: further arguments for vLLM.
+    """Run a server until it ends; returns its exit code. `more`: further arguments for vLLM.
 
     Raises `UserError` if vLLM is not installed or the model cannot be loaded.
     """
@@ -40,7 +39,6 @@ def serve(config: RunConfig, host: str, port: int, more: Sequence[str] = ()) -> 
         ]
         del vlm
         process = subprocess.Popen(command, env=os.environ | environment(config))
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             return process.wait()
         finally:
