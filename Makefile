@@ -16,6 +16,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(APT) install -y python3-venv || { echo "this Python has no venv module: install the package python3-venv" >&2; exit 1; }
+	@[ -e $(BIN)/ruff ] || $(PYTHON) -c 'import os, shutil, sys, tempfile; together = os.stat(".").st_dev == os.stat(tempfile.gettempdir()).st_dev; sys.exit(shutil.disk_usage(".").free < (10e9 if together else 7e9))' || { echo "$(VENV) takes 7 GB of disk, and 3 GB more stand in TMPDIR or /tmp while it is installed: make room first (df -h . /tmp)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

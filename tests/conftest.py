@@ -9,7 +9,9 @@ refused by `tests/models/test_table.py`, and a marked test that fails fails the 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,16 @@ settings.load_profile("steady")
 
 TABLE = Path(__file__).parent.parent / "src" / "vision_zero" / "models" / "families.json"
 RESULTS: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tested programs leave in the machine's temporary folder goes with the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("temporary"))
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
