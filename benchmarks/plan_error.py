@@ -50,14 +50,19 @@ def held(vlms: list[VLM]) -> int:
     return sum(p.numel() * p.element_size() for p in parameters.values())
 
 
-def compare(family: str, name: str, games: int, answers: int) -> list[dict[str, Any]]:
+def compare(family: str, name: str, games: int, answers: int, votes: int = 1) -> list[dict[str, Any]]:
     """Predicted and measured bytes of one variant of a model, for both phases."""
     config = RunConfig.model_validate(
         {
             "games_per_step": games,
             "rollouts": {"trunk_cache_gib": 0},  # the worst batch is measured alone, with nothing kept from before
             "pairs": {"kind": "clevr", "width": 168, "height": 112, "count": 2},
-            "game": {"wording": "full", "max_clue_tokens": answers, "max_vote_tokens": answers},
+            "game": {
+                "wording": "full",
+                "max_clue_tokens": answers,
+                "max_vote_tokens": answers,
+                "votes_per_voter": votes,
+            },
             "model": {"path": str(folder(family)), **VARIANTS[name]},
             "update": {"tokens_per_batch": 4096, "learning_rate": 1e-5},
         }
@@ -87,12 +92,13 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--games", type=int, default=4)
     parser.add_argument("--answers", type=int, default=48, help="tokens of an answer")
+    parser.add_argument("--votes", type=int, default=1, help="drawn from each voter")
     asked = parser.parse_args()
     print(f"{'model':34} {'phase':6} {'predicted':>10} {'measured':>10} {'error':>6} {'CPU s':>7}")
     errors = []
     for family in asked.families:
         for name in asked.variants:
-            for row in compare(family, name, asked.games, asked.answers):
+            for row in compare(family, name, asked.games, asked.answers, asked.votes):
                 guess, found = row["predicted"], row["measured"]
                 errors.append(abs(guess / found - 1))
                 print(

@@ -199,9 +199,10 @@ def test_stages_that_are_never_trained_are_not_planned() -> None:
     assert steps_of(tiny(**{"credit.anchor": 0.1})) == [(Stage.CLUE, both), (Stage.DECISION, both)]
 
 
-def test_the_bill_is_near_what_is_measured() -> None:
+@pytest.mark.parametrize("votes", [1, 8])
+def test_the_bill_is_near_what_is_measured(votes: int) -> None:
     """On real batches of full length (benchmarks/plan_error.py prints more of them)."""
-    for row in compare("internvl", "all, checkpointing", games=1, answers=16):
+    for row in compare("internvl", "all, checkpointing", games=1, answers=16, votes=votes):
         assert 0.8 < row["predicted"] / row["measured"] < 1.6, row
 
 

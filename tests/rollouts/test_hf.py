@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from tests.tiny_models import FAMILIES, load_tiny, picture
 from vision_zero.config import LoraConfig
 from vision_zero.errors import UserError
 from vision_zero.models.base import VLM
+from vision_zero.models.tree_attention import BRANCHES, BranchMask, most_branches
+from vision_zero.rollouts.columns import Columns
 from vision_zero.rollouts.engine import Completion, Request
 from vision_zero.rollouts.hf import HfEngine
+from vision_zero.rollouts.rows import COMPACT_BELOW
 from vision_zero.rollouts.sampling import draw, uniforms
 from vision_zero.types import Message, Picture, PicturePart, StopReason, TextPart
 
@@ -159,34 +163,89 @@ def test_seeds_decide(vlms: dict[str, VLM]) -> None:
     assert len({a.ids, b.ids, c.ids}) == 3
 
 
-def test_drafts_share_a_row_until_they_differ(vlms: dict[str, VLM]) -> None:
-    vlm = vlms["qwen3_vl"]
+def forwards(vlm: VLM, act: Callable[[], object]) -> list[tuple[int, int]]:
+    """(rows, tokens) of every forward meanwhile."""
     shapes: list[tuple[int, int]] = []
     hook = vlm.backbone.language_model.register_forward_hook(
         lambda _module, _args, kwargs, _out: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
+    try:
+        act()
+    finally:
+        hook.remove()
+    return shapes
+
+
+def test_drafts_are_one_branch_until_they_differ(vlms: dict[str, VLM]) -> None:
+    vlm = vlms["qwen3_vl"]
     requests = [request_of(vlm, [PICTURES[0], f"{i % 2}\n"], i, tokens=4) for i in range(16)]
-    done = HfEngine(vlm, 16).generate(requests)
-    alone = [HfEngine(vlm, 1).generate([r])[0] for r in requests]
-    hook.remove()
+    done: list[Completion] = []
+    shapes = forwards(vlm, lambda: done.extend(HfEngine(vlm, 16).generate(requests)))
     assert shapes[0] == (2, len(requests[0].prompt.ids))
-    beginnings = {(r.prompt, c.ids[0]) for r, c in zip(requests, done, strict=True) if c.ids[0] not in vlm.end_ids}
-    assert shapes[1] == (len(beginnings), 1)
-    assert 2 < len(beginnings) < 16
-    same(done, alone)
+    for step, shape in enumerate(shapes[1:], 1):
+        ways = {(r.prompt, c.ids[:step]) for r, c in zip(requests, done, strict=True) if len(c.ids) > step}
+        assert shape == (len(ways), 1)
+        assert 2 < len(ways) < 16
+    same(done, [HfEngine(vlm, 1).generate([r])[0] for r in requests])
 
 
-def test_rows_that_ended_leave_the_batch(vlms: dict[str, VLM]) -> None:
+def test_drafts_of_a_prompt_share_its_columns(vlms: dict[str, VLM], monkeypatch: pytest.MonkeyPatch) -> None:
     vlm = vlms["qwen2_5_vl"]
-    rows: list[int] = []
-    hook = vlm.backbone.language_model.register_forward_hook(
-        lambda _module, _args, kwargs, _out: rows.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True
-    )
-    done = HfEngine(vlm, 16).generate([request_of(vlm, [f"{i}\n"], i, tokens=30 if i < 4 else 2) for i in range(16)])
-    hook.remove()
-    assert len(rows) == max(len(c.ids) for c in done) > 5
-    assert rows[:2] == [16, 16], "prefill, then the second token of all"
-    assert max(rows[2:]) <= 4
+    requests = [request_of(vlm, [PICTURES[0], f"{i % 2}\n"], i, tokens=4) for i in range(16)]
+    stores: list[tuple[int, ...]] = []
+    place = Columns.place
+
+    def watched(self: Columns, *to: Any) -> None:
+        stores.append(self.layers[0].store.shape)
+        place(self, *to)
+
+    monkeypatch.setattr(Columns, "place", watched)
+    HfEngine(vlm, 16).generate(requests)
+    assert {(rows, columns) for _, rows, _, columns, _ in stores} == {(2, len(requests[0].prompt.ids) + 8 * 4)}
+
+
+def test_a_row_for_each_draft_where_that_takes_less_room() -> None:
+    assert most_branches([8, 8], longest=700, budget=1024) == 8
+    assert most_branches([24], longest=700, budget=1024) == BRANCHES
+    assert most_branches([1] * 63 + [8], longest=700, budget=1024) == 1
+    assert most_branches([1] * 63 + [8] * 63, longest=700, budget=8) == 8
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_what_was_never_written_is_never_read(attention: str, vlms: dict[str, VLM]) -> None:
+    """With memory that holds NaN where nothing was written; also where attention takes no branches."""
+    vlm = load_tiny("qwen2_5_vl", train="language", attention=attention)
+    assert vlm.branches == (attention == "sdpa")
+    requests = mixed(vlm, 60)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(8).isnan().all()
+        done = HfEngine(vlm, 60).generate(requests)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    same(done, HfEngine(vlms["qwen2_5_vl"], 1).generate(requests))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_rows_that_ended_leave_the_batch(attention: str) -> None:
+    vlm = load_tiny("qwen2_5_vl", train="language", attention=attention)
+    requests = [request_of(vlm, [f"{i}\n"], i, tokens=30 if i < 4 else 2) for i in range(16)]
+    done: list[Completion] = []
+    rows = [n for n, _ in forwards(vlm, lambda: done.extend(HfEngine(vlm, 16).generate(requests)))]
+    running = [sum(len(c.ids) > step for c in done) for step in range(max(len(c.ids) for c in done))]
+    assert len(rows) == len(running) > 5
+    assert rows[0] == 16, "prefill"
+    if attention == "sdpa":
+        assert rows == running
+    else:
+        assert all(most >= n > COMPACT_BELOW * most for n, most in zip(running, rows, strict=True))
+
+
+def test_branches_are_refused_where_attention_takes_none() -> None:
+    vlm = load_tiny("qwen2_5_vl", attention="eager")
+    mask = BranchMask(torch.tensor([0]), torch.ones(1, 1, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match="attention=eager takes no branches"):
+        vlm.forward_hidden(torch.tensor([[vlm.pad_id]]), mask, torch.zeros(3, 1, 1, dtype=torch.long), [])
 
 
 def test_the_training_mode_is_put_back_and_no_gradients_are_kept(vlms: dict[str, VLM]) -> None:

@@ -26,7 +26,7 @@ from vision_zero.models.pictures import PictureReader, concatenate
 from vision_zero.models.prompts import PromptEncoder
 from vision_zero.models.qwen_vl import QwenVL
 from vision_zero.models.smolvlm import SmolVLM
-from vision_zero.models.tree_attention import NAME, TreeMask, why_apart
+from vision_zero.models.tree_attention import NAME, BranchMask, TreeMask, why_apart
 from vision_zero.types import Message, Picture, Prompt
 
 FAMILIES: dict[str, Family] = {t: family for family in (QwenVL(), InternVL(), SmolVLM()) for t in family.model_types}
@@ -83,6 +83,8 @@ class VLM:
         self.model: Any = add_adapter(model, config, self.family.vision_parts) if config.lora else model
         self.apart = why_apart(config.attention, model.config.get_text_config())
         """Why this model takes no trees, None if it does."""
+        self.branches = config.attention == "sdpa"
+        """Whether several branches can attend to one row of a cache."""
         self._adapter_off = False
         self._offload: Offload | None = None
 
@@ -216,17 +218,17 @@ class VLM:
     def forward_hidden(
         self,
         ids: Tensor,
-        attention_mask: Tensor | TreeMask | None,
+        attention_mask: Tensor | TreeMask | BranchMask | None,
         position_ids: Tensor,
         pictures: Sequence[Picture],
         cache: Cache | None = None,
     ) -> Tensor:
         """Last hidden states (B, L, H), differentiable.
 
-        `ids` (B, L); `attention_mask` None, (B, keys) nonzero at real tokens, or who attends to
-        whom in trees; `position_ids` (A, B, L); `pictures` in the order of their placeholders, row by
-        row. A `cache` is read and extended, in eval mode only. Raises `ValueError` if placeholders and features
-        differ in number, `UserError` for trees if the model takes none (`apart`).
+        `ids` (B, L); `attention_mask` None, (B, keys) nonzero at real tokens, who attends to whom in trees, or what
+        branches attend to in a `cache`; `position_ids` (A, B, L); `pictures` in the order of their placeholders, row
+        by row. A `cache` is read and extended, in eval mode only. Raises `ValueError` if placeholders and features
+        differ in number, or for branches if the model takes none (`branches`), `UserError` for such trees (`apart`).
         """
         if cache is not None and self.model.training:
             raise ValueError("a cache needs eval mode (`evaluating`): gradient checkpointing would drop it in silence")
@@ -338,18 +340,22 @@ class VLM:
             [features] = self.family.features(self.backbone, [self._on_device(picture)])
         return features
 
-    def _mask(self, mask: Tensor | TreeMask | None, ids: Tensor) -> dict[str, Any]:
+    def _mask(self, mask: Tensor | TreeMask | BranchMask | None, ids: Tensor) -> dict[str, Any]:
         if mask is None:
             # Explicit: without a mask some models guess sequence borders from position ids.
             return {"attention_mask": torch.ones_like(ids)}
         if isinstance(mask, Tensor):
             return {"attention_mask": mask}
+        text = self.network.config.get_text_config()
+        groups = text.num_attention_heads // text.num_key_value_heads
+        # Transformers makes no mask of its own if it is given one of four axes.
+        if isinstance(mask, BranchMask):
+            if not self.branches:
+                raise ValueError(f"model.attention={self.config.attention} takes no branches")
+            return {"attention_mask": mask.scores(groups, self.network.dtype), "branches": mask}
         if self.apart:
             raise UserError(f"{self.apart}: set update.pack=none")
         if self.config.attention == "sdpa":
-            text = self.network.config.get_text_config()
-            groups = text.num_attention_heads // text.num_key_value_heads
-            # Transformers makes no mask of its own if it is given one of four axes.
             return {"attention_mask": mask.scores(groups, self.network.dtype), "tree": mask}
         # Eager attention adds its mask to the scores: a bool mask would be silently wrong.
         dtype, pairs = self.network.dtype, mask.dense(ids.numel())

@@ -8,6 +8,8 @@ whatever the width of the row. Transformers calls `attention` in place of its sd
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,8 @@ PARTS = 3
 """Blocks are computed in so many parts, those with few keys together: each part is padded to its own longest."""
 ALIGNED = 8
 """Kernels copy masks whose last size is no multiple of this."""
+BRANCHES = 8
+"""Most drafts of a row: each computes scores for the columns of all, of which it attends to its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,26 @@ class TreeMask:
         return pairs[:nodes]
 
 
+@dataclass(frozen=True, eq=False)
+class BranchMask:
+    """What n queries, one of each branch, attend to in the columns of P rows. At most r branches share a row.
+
+    `place` (n,): where each stands among the P * r; `allowed` (P, r, columns) bool, all False where none stands.
+    """
+
+    place: Tensor
+    allowed: Tensor
+
+    def scores(self, groups: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of `groups` heads that share keys: (P, 1, groups * r, columns), 0 or lowest.
+
+        Made once for all layers.
+        """
+        scores = torch.zeros(self.allowed.shape, dtype=dtype, device=self.allowed.device)
+        # Finite: where no branch stands, an empty softmax would be NaN.
+        return scores.masked_fill_(~self.allowed, torch.finfo(dtype).min).repeat(1, groups, 1)[:, None]
+
+
 def why_apart(implementation: str, text: Any) -> str | None:
     """Why samples cannot be packed as trees, None if they can: `implementation` of attention in a language model with
     the configuration `text`."""
@@ -76,6 +100,14 @@ def why_apart(implementation: str, text: Any) -> str | None:
         # Transformers takes a mask over all pairs as it is, and would widen a window in silence.
         return f"the model has {', '.join(other)} layers, and a tree needs layers that attend to everything"
     return None
+
+
+def most_branches(drafts: Sequence[int], longest: int, budget: int) -> int:
+    """How many drafts of a prompt, each of at most `budget` ids, should share a row so that all rows together need the
+    fewest columns. `drafts`: those of each prompt. Rows have room for the longest prompt and equally many drafts.
+    """
+    rows = {most: sum(math.ceil(d / most) for d in drafts) for most in range(1, min(BRANCHES, max(drafts)) + 1)}
+    return min(rows, key=lambda most: rows[most] * (longest + most * budget))
 
 
 def tree_mask(end: npt.NDArray[np.int64]) -> TreeMask:
@@ -115,20 +147,27 @@ def attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     tree: TreeMask | None = None,
+    branches: BranchMask | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' interface: `query` (B, H, N, D), `key` and `value` (B, H / G, N, D) -> (B, N, H, D).
 
-    With a `tree`, `attention_mask` is its `scores` for G heads.
+    With a `tree` or `branches`, `attention_mask` is its `scores` for G heads. Branches have one query each, (n, H, 1,
+    D), and the keys of their rows, (P, H / G, columns, D).
     """
     rows, heads, width, size = query.shape
     groups = heads // key.shape[1]
-    if tree is None and width == 1 and attention_mask is None:
-        # Heads that share keys as queries of one head: told to share them itself, torch's kernel reads them for each
-        # head anew, and with one query in bfloat16 on a CPU takes several times as long.
-        packed = query.reshape(rows, heads // groups, groups, size)
-        out = F.scaled_dot_product_attention(packed, key, value, dropout_p=dropout, scale=scaling)
-        return out.reshape(rows, 1, heads, size), None
+    if branches is not None:
+        shared, most, _ = branches.allowed.shape
+        padded = query.new_zeros(shared * most, heads, size)
+        padded[branches.place] = query[:, :, 0]
+        # Branches and heads that share keys as queries of one head, so that keys are read once: told to share them
+        # among heads itself, torch's kernel reads them for each, in bfloat16 on a CPU at several times the cost.
+        queries = padded.view(shared, most, heads // groups, groups, size).permute(0, 2, 3, 1, 4)
+        queries = queries.reshape(shared, heads // groups, groups * most, size)
+        out = F.scaled_dot_product_attention(queries, key, value, attention_mask, dropout_p=dropout, scale=scaling)
+        out = out.view(shared, heads // groups, groups, most, size).permute(0, 3, 1, 2, 4)
+        return out.reshape(shared * most, 1, heads, size)[branches.place], None
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     assert attention_mask is not None

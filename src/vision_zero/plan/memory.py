@@ -9,7 +9,7 @@ from typing import Any
 
 from vision_zero.config import RunConfig
 from vision_zero.models.base import FEATURE_CACHE_BYTES
-from vision_zero.models.tree_attention import BLOCK, why_apart
+from vision_zero.models.tree_attention import BLOCK, most_branches, why_apart
 from vision_zero.plan.longest import LongestGame
 from vision_zero.plan.shapes import Shape
 from vision_zero.types import Stage
@@ -230,11 +230,18 @@ def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> lis
     for tick in {r.tick for r in game.requests}:
         asked = [r for r in game.requests if r.tick == tick]
         rows = min(config.rollouts.batch_size, games * sum(r.draws for r in asked))
-        distinct = math.ceil(rows / max(r.draws for r in asked))
+        draws = max(r.draws for r in asked)
+        distinct = math.ceil(rows / draws)
         length, budget = max(len(r.ids) for r in asked), max(r.budget for r in asked)
         logits = 12 * rows * int(text.vocab_size)
-        # one layer's keys and values are copied when they grow
-        growing = rows * (length + budget) * shape.kv * (layers + 2) // layers + logits
+        # drafts of a prompt share its keys and values if attention can
+        branches = most_branches([draws], length, budget) if config.model.attention == "sdpa" else 1
+        stores = distinct * math.ceil(draws / branches) * (length + budget * branches) * shape.kv
+        # what each draft attends to, as a bool a column, twice when it grows, and as what is added to scores
+        groups = int(text.num_attention_heads) // int(text.num_key_value_heads)
+        seen = rows * (length + budget * branches) * (3 + shape.itemsize * (1 + groups))
+        # one layer's keys and values are copied when rows leave
+        growing = stores * (layers + 1) // layers + seen + logits
         done = distinct * length * shape.kv
         at_once = min(distinct * length, max(length, config.rollouts.tokens_per_read))
         # allowed or not is a byte a pair; attention and the layer behind it are not at work together
@@ -242,7 +249,7 @@ def _play(config: RunConfig, shape: Shape, game: LongestGame, games: int) -> lis
         attention = 6 * hidden + (length if masked else 0)
         busy = max(attention, 3 * int(text.intermediate_size) + 3 * hidden)
         reading = done + at_once * (shape.kv + shape.itemsize * busy + (length if masked else 0))
-        loading = done + distinct * (length + budget) * shape.kv
+        loading = done + stores
         worst = max(worst, (growing, max(0, reading - growing, loading - growing)), key=sum)
     wide, inner, _ = _vision(shape)
     seen = min(config.rollouts.batch_size, 2 * games) if shape.vision_trained else 1

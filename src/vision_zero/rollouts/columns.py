@@ -54,8 +54,14 @@ class Columns(Cache):
         """A copy (L, 2, K, len(places), D) of some columns of a row."""
         return torch.stack([layer.filled[:, row].index_select(2, places) for layer in self.layers])
 
+    def place(self, rows: Tensor, columns: Tensor, length: int) -> None:
+        """The next n tokens are not one a row: token i becomes column `columns[i]` of row `rows[i]`. Then there are
+        `length` columns; those that no token became hold zeros and must be masked."""
+        for layer in self.layers:
+            layer.places, layer.after = (rows, columns), length
+
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows, also with one row several times. One layer at a time is held twice."""
+        """Go on with these rows. One layer at a time is held twice."""
         for layer in self.layers:
             layer.select(rows)
 
@@ -69,6 +75,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.capacity, self.length = capacity, 0
         self.store: Tensor | None = None
+        self.places: tuple[Tensor, Tensor] | None = None
+        self.after = 0
 
     @property
     def filled(self) -> Tensor:
@@ -90,9 +98,15 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         if self.store is None:
             self.lazy_initialization(key_states, value_states)
         assert self.store is not None
-        end = self.length + key_states.shape[-2]
-        self.store[0, :, :, self.length : end] = key_states
-        self.store[1, :, :, self.length : end] = value_states
+        end = self.after if self.places else self.length + key_states.shape[-2]
+        if self.places:
+            rows, columns = self.places
+            self.store[:, :, :, self.length : end] = 0
+            self.store[0, rows, :, columns] = key_states[:, :, 0]
+            self.store[1, rows, :, columns] = value_states[:, :, 0]
+        else:
+            self.store[0, :, :, self.length : end] = key_states
+            self.store[1, :, :, self.length : end] = value_states
         self.length = end
         keys, values = self.filled
         return keys, values

@@ -7,7 +7,7 @@ log-prob of a drawn id is taken from the very distribution it was drawn from.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ from torch import Tensor
 from vision_zero.config import RolloutConfig
 from vision_zero.models.base import VLM
 from vision_zero.models.memory import memory_for
+from vision_zero.models.tree_attention import most_branches
 from vision_zero.rollouts.columns import Columns, layers_of
 from vision_zero.rollouts.engine import Completion, Request, check
 from vision_zero.rollouts.reading import read
+from vision_zero.rollouts.rows import Branches, Rows
 from vision_zero.rollouts.sampling import draw, uniforms
 from vision_zero.rollouts.trunks import Trunks
 from vision_zero.types import Prompt, StopReason
 
 READ_TOKENS = 16384
-COMPACT_BELOW = 0.75
-"""Rows that have ended are taken out of the batch once at most this share of it is still running."""
 
 
 @dataclass
@@ -38,44 +38,6 @@ class _Draft:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: StopReason | None = None
-
-
-@dataclass
-class _Rows:
-    """The n rows of the decode loop. Drafts of one prompt share a row for as long as they have drawn the same ids.
-
-    S is the longest prompt plus the longest budget.
-    """
-
-    drafts: list[list[int]]
-    """Per row the numbers of its drafts that still run; none in a row that has ended."""
-    cache: Columns
-    hidden: Tensor
-    """(n, H), from which the next ids are drawn."""
-    seen: Tensor
-    """(n, S), 0 at padding."""
-    positions: Tensor
-    """(A, n, longest budget), of the drawn ids."""
-
-    def grow(self, drawn: Sequence[tuple[int, int]]) -> list[int]:
-        """Make rows of what was drawn, as (draft, id); returns the id that each row reads next."""
-        row_of = {draft: row for row, drafts in enumerate(self.drafts) for draft in drafts}
-        branches: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for draft, token in drawn:
-            branches[row_of[draft], token].append(draft)
-        origin = [row for row, _ in branches]
-        if len(set(origin)) == len(origin) > COMPACT_BELOW * len(self.drafts):
-            by_row = {row: (drafts, token) for (row, token), drafts in branches.items()}
-            # A row that has ended reads any id.
-            self.drafts, tokens = map(
-                list, zip(*(by_row.get(r, ([], 0)) for r in range(len(self.drafts))), strict=True)
-            )
-            return tokens
-        rows = torch.tensor(origin, device=self.seen.device)
-        self.cache.select(rows)
-        self.seen, self.positions = self.seen[rows], self.positions[:, rows]
-        self.drafts = list(branches.values())
-        return [token for _, token in branches]
 
 
 class HfEngine:
@@ -152,7 +114,6 @@ class HfEngine:
         drafts = [_Draft(r) for r in requests]
         budget = max(r.max_new_tokens for r in requests)
         rows = self._start(requests, budget)
-        start = rows.seen.shape[1] - budget
         numbers = uniforms([r.seed for r in requests], budget).to(vlm.device)
         temperatures = torch.tensor([r.temperature for r in requests], device=vlm.device)
         for step in range(budget):
@@ -160,31 +121,35 @@ class HfEngine:
             if not drawn:
                 break
             ids = torch.tensor(rows.grow(drawn), device=vlm.device)[:, None]
-            seen, positions = rows.seen[:, : start + step + 1], rows.positions[:, :, step : step + 1]
-            rows.hidden = vlm.forward_hidden(ids, seen, positions, (), rows.cache)[:, 0]
+            rows.hidden = vlm.forward_hidden(ids, rows.mask(), rows.positions_at(step), (), rows.cache)[:, 0]
         return [Completion(tuple(d.ids), tuple(d.logprobs), d.stop) for d in drafts if d.stop is not None]
 
-    def _start(self, requests: Sequence[Request], budget: int) -> _Rows:
-        """One row for every distinct prompt, padded on the left."""
+    def _start(self, requests: Sequence[Request], budget: int) -> Rows | Branches:
+        """A row for every distinct prompt; for every request if the model takes no branches. See `most_branches`."""
         vlm = self._vlm
-        drafts: dict[Prompt, list[int]] = defaultdict(list)
+        asked = Counter(r.prompt for r in requests)
+        longest = max(len(prompt.ids) for prompt in asked)
+        most = most_branches(list(asked.values()), longest, budget) if vlm.branches else 1
+        drafts: dict[tuple[Prompt, int], list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
-            drafts[request.prompt].append(i)
+            asked[request.prompt] -= 1
+            drafts[request.prompt, asked[request.prompt] // most].append(i)
         prompts = {r.prompt: r.pictures for r in requests}
         done = read(vlm, self._layers, prompts, budget, self._trunks, self._read_tokens)
-        texts = [done[prompt] for prompt in drafts]
-        longest = max(len(prompt.ids) for prompt in drafts)
-        cache = Columns(self._layers, longest + budget)
+        texts = [done[prompt] for prompt, _ in drafts]
+        capacity = longest + budget * most
+        cache = Columns(self._layers, capacity)
         cache.load([r.columns for r in texts], longest)
-        seen = torch.ones(len(texts), longest + budget, dtype=torch.long)
-        for i, prompt in enumerate(drafts):
-            seen[i, : longest - len(prompt.ids)] = 0
+        seen = torch.zeros(len(texts), capacity if vlm.branches else longest, dtype=torch.bool)
+        for i, (prompt, _) in enumerate(drafts):
+            seen[i, longest - len(prompt.ids) : longest] = True
         positions = torch.stack([r.positions[:, -budget:] for r in texts], dim=1)
         hidden = torch.stack([r.hidden for r in texts])
-        return _Rows(list(drafts.values()), cache, hidden, seen.to(vlm.device), positions.to(vlm.device))
+        make = Branches if vlm.branches else Rows
+        return make(list(drafts.values()), cache, hidden, seen.to(vlm.device), positions.to(vlm.device))
 
     def _draw(
-        self, drafts: Sequence[_Draft], rows: _Rows, numbers: Tensor, temperatures: Tensor
+        self, drafts: Sequence[_Draft], rows: Rows | Branches, numbers: Tensor, temperatures: Tensor
     ) -> list[tuple[int, int]]:
         """Add one id to every running draft; returns (draft, id) of those that go on."""
         vlm = self._vlm
