@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vision_zero.models import tree_attention
-from vision_zero.models.tree_attention import attention, tree_mask
+from vision_zero.models.tree_attention import BranchMask, attention, tree_mask
 
 
 @st.composite
@@ -63,12 +63,20 @@ def test_equals_attention_over_all_pairs(end: np.ndarray, size: int, heads: tupl
 
 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
-def test_one_query_without_a_mask_equals_attention_of_each_head(heads: tuple[int, int]) -> None:
-    """The way of a decode step."""
+def test_branches_of_a_row_equal_queries_apart(heads: tuple[int, int]) -> None:
+    """The way of a decode step: 2, 1 and 3 branches in three rows of 11 columns."""
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(3, heads[0], 1, 8, generator=generator)
+    query = torch.randn(6, heads[0], 1, 8, generator=generator)
     key, value = (torch.randn(3, heads[1], 11, 8, generator=generator) for _ in range(2))
-    found, _ = attention(torch.nn.Module(), query, key, value, None, scaling=0.3)
-    repeated = [states.repeat_interleave(heads[0] // heads[1], 1) for states in (key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, scale=0.3)
+    rows, place = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 3, 6, 7, 8])
+    seen = torch.rand(6, 11, generator=generator) > 0.4
+    seen[:, 0] = True
+    allowed = torch.zeros(9, 11, dtype=torch.bool)
+    allowed[place] = seen
+    branches = BranchMask(place, allowed.view(3, 3, 11))
+    groups = heads[0] // heads[1]
+    scores = branches.scores(groups, torch.float32)
+    found, _ = attention(torch.nn.Module(), query, key, value, scores, scaling=0.3, branches=branches)
+    repeated = [states[rows].repeat_interleave(groups, 1) for states in (key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, seen[:, None, None], scale=0.3)
     torch.testing.assert_close(found, expected.transpose(1, 2))
